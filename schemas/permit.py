@@ -1,0 +1,60 @@
+"""The permit: proof, in a type, that a decision came before a call to a producer.
+
+It lives here because both sides need the type: the decision issues it, the adapters ask for it. Only
+``consent/decision.py`` may call :func:`issue` (a test reads every other file for it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+_SEAL = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """What was permitted: one action, on one holder's dataset, for one subject at most, releasing these fields."""
+
+    decision_id: UUID
+    action: str
+    requester: str
+    holder: str
+    dataset: str
+    subject: UUID | None
+    released: frozenset[str]
+    purpose: str
+    issued_at: datetime
+    _seal: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self._seal is not _SEAL:
+            raise TypeError("a Permit comes from consent.decision only")
+
+
+def issue(
+    *,
+    decision_id: UUID,
+    action: str,
+    requester: str,
+    holder: str,
+    dataset: str,
+    subject: UUID | None,
+    released: frozenset[str],
+    purpose: str,
+    issued_at: datetime,
+) -> Permit:
+    """Issue a permit. To be called by the decision and nobody else."""
+    return Permit(
+        decision_id=decision_id,
+        action=action,
+        requester=requester,
+        holder=holder,
+        dataset=dataset,
+        subject=subject,
+        released=released,
+        purpose=purpose,
+        issued_at=issued_at,
+        _seal=_SEAL,
+    )

@@ -1,0 +1,163 @@
+"""Whether a message is what its schema says: strict JSON first, then JSON Schema draft 2020-12."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema.exceptions import ValidationError
+
+from schemas.errors import SchemaError, Violation
+from schemas.text import _
+
+_FOLDER = Path(__file__).parent / "messages"
+MAX_DEPTH = 32
+# A surrogate escape that is not one half of a pair (RFC 8259 clause 8.2 calls the outcome unpredictable).
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def parse_json(body: bytes, max_depth: int = MAX_DEPTH) -> Any:
+    """Read JSON (RFC 8259) strictly: UTF-8, no repeated keys, no NaN, no NUL, no lone surrogates, bounded depth.
+
+    Raises :class:`SchemaError` with one violation; its text never repeats the content.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _broken("utf-8", _("El cuerpo no está en UTF-8.")) from None
+    if _deeper_than(text, max_depth):
+        raise _broken("depth", _("El JSON está anidado más de {n} niveles.").format(n=max_depth))
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        where = _("línea {line}, columna {column}").format(line=error.lineno, column=error.colno)
+        raise _broken("json", _("El cuerpo no es JSON válido ({where}).").format(where=where)) from None
+    except SchemaError:
+        raise
+    except (RecursionError, ValueError):
+        raise _broken("json", _("El cuerpo no es JSON válido.")) from None
+    if "\\u" in text or "\x00" in text:
+        _refuse_bad_text(value)
+    return value
+
+
+def validate(name: str, instance: Any) -> None:
+    """Check a message against ``schemas/messages/<name>.schema.json``; raise :class:`SchemaError` saying what is wrong.
+
+    The compiled validator decides; the explaining one (formats included) runs only for a refused message.
+    """
+    fast, slow = _validators(name)
+    if fast(instance):
+        return
+    violations = [_explain(error) for error in slow.iter_errors(instance)]
+    raise SchemaError(violations or [Violation("", "schema", _("El mensaje no sigue su esquema."))])
+
+
+def is_valid(name: str, instance: Any) -> bool:
+    """Say whether a message follows its schema, without explaining."""
+    return _validators(name)[0](instance)
+
+
+def schema(name: str) -> dict[str, Any]:
+    """Return the schema itself."""
+    loaded = json.loads((_FOLDER / f"{name}.schema.json").read_text(encoding="utf-8"))
+    if not isinstance(loaded, dict):
+        raise TypeError(name)
+    return loaded
+
+
+@lru_cache(maxsize=64)
+def _validators(name: str) -> tuple[Callable[[Any], bool], Draft202012Validator]:
+    document = schema(name)
+    Draft202012Validator.check_schema(document)
+    fast = jsonschema_rs.Draft202012Validator(document, validate_formats=True)
+    return fast.is_valid, Draft202012Validator(document, format_checker=FormatChecker())
+
+
+def _explain(error: ValidationError) -> Violation:
+    pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error.absolute_path)
+    rule = str(error.validator)
+    expected: Any = error.validator_value
+    texts = {
+        "required": _("Falta un campo obligatorio."),
+        "additionalProperties": _("Hay un campo que el esquema no conoce."),
+        "unevaluatedProperties": _("Hay un campo que el esquema no conoce."),
+        "type": _("El tipo no es el esperado: {expected}.").format(expected=expected),
+        "enum": _("El valor no está en la lista permitida."),
+        "const": _("El valor no es el esperado."),
+        "format": _("El formato no es válido: se esperaba {expected}.").format(expected=expected),
+        "pattern": _("El texto no tiene la forma esperada."),
+        "maxLength": _("El texto pasa de {expected} caracteres.").format(expected=expected),
+        "minLength": _("El texto es demasiado corto."),
+        "maxItems": _("La lista pasa de {expected} elementos.").format(expected=expected),
+        "minItems": _("La lista tiene muy pocos elementos."),
+        "uniqueItems": _("La lista repite elementos."),
+    }
+    if rule == "required" and isinstance(error.instance, dict):
+        # One error per missing member; only its text says which.
+        pointer = f"{pointer}/{error.message.split(chr(39))[1]}"
+    if rule == "additionalProperties" and isinstance(error.instance, dict):
+        known = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
+        extra = next((name for name in error.instance if name not in known), "")
+        # A made-up name could itself be personal data, so only a plain one is repeated.
+        pointer = f"{pointer}/{extra}" if re.fullmatch(r"[a-z_]{1,40}", extra) else pointer
+    return Violation(pointer, rule, texts.get(rule, _("El mensaje no sigue su esquema.")))
+
+
+def _broken(rule: str, message: str) -> SchemaError:
+    return SchemaError([Violation("", rule, message)])
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _broken("duplicate-key", _("Un objeto JSON repite una clave."))
+    return members
+
+
+def _no_constant(_name: str) -> Any:
+    raise _broken("number", _("NaN e Infinity no son números JSON."))
+
+
+def _refuse_bad_text(value: Any) -> None:
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise _broken("nul", _("Un texto contiene el carácter NUL."))
+        if _LONE_SURROGATE.search(value):
+            raise _broken("surrogate", _("Un texto contiene medio par sustituto de Unicode."))
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            _refuse_bad_text(name)
+            _refuse_bad_text(member)
+    elif isinstance(value, list):
+        for member in value:
+            _refuse_bad_text(member)
+
+
+def _deeper_than(text: str, limit: int) -> bool:
+    if text.count("[") + text.count("{") <= limit:
+        return False
+    depth, in_string, escaped = 0, False, False
+    for character in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                in_string = False
+        elif character == '"':
+            in_string = True
+        elif character in "[{":
+            depth += 1
+            if depth > limit:
+                return True
+        elif character in "]}":
+            depth -= 1
+    return False

@@ -1,0 +1,38 @@
+"""What every test may use: the samples, and a real PostgreSQL with one fresh database per test that asks for it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of real inputs; a test that needs it is skipped where it is absent."""
+    folder = Path(os.environ.get("SIIS_SAMPLES", _ROOT.parent / "shared" / "samples"))
+    if not folder.is_dir():
+        pytest.skip(f"samples not found at {folder}: set SIIS_SAMPLES")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Refuse connections that would leave this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = address[0]
+            if host not in ("localhost", "::1") and not host.startswith("127."):
+                raise OSError(f"tests may not connect to {host}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    yield
