@@ -1,0 +1,198 @@
+"""The two ways into the log: staged in the caller's transaction, or appended in a commit shared by all who wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from audit.batch import Batcher
+from audit.connection import TIME_BUDGET_S, Driver, OwnConnection
+from audit.envelope import Link, Row, Sealed, finish, seal
+from audit.errors import AuditError, AuditUnavailable, DuplicateEntry
+from audit.keys import SubjectKeys
+from audit.models import Entry, Receipt
+from audit.tables import WRITER_SLOTS
+
+_GROUP = 1_000
+_BOUND = 10_000
+
+# Every connection prefers a slot of its own, so that one that stages twice finds the slot it holds already.
+_NEXT_SLOT = f"""
+SELECT slot, counter, last_leaf FROM audit.writer
+ORDER BY (slot + pg_backend_pid()) % {WRITER_SLOTS} LIMIT 1 FOR UPDATE
+"""  # noqa: S608 — a constant of ours
+_FREE_SLOT = f"{_NEXT_SLOT} SKIP LOCKED"
+_STAGE_FREE, _STAGE_NEXT = text(_FREE_SLOT), text(_NEXT_SLOT)
+_STAGE = text(
+    """
+    WITH written AS (
+        INSERT INTO audit.entry
+            (id, envelope, leaf_hash, detail, type, outcome, at, pseudonym, writer_slot, writer_counter)
+        VALUES (:id, :envelope, :leaf, :detail, :type, :outcome, :at, :pseudonym, :slot, :counter)
+    ), waiting AS (
+        INSERT INTO audit.pending (entry_id) VALUES (:id)
+    )
+    UPDATE audit.writer SET counter = :counter, last_leaf = :leaf WHERE slot = :slot
+    """
+)
+_COPY = """
+COPY audit.entry (id, envelope, leaf_hash, detail, type, outcome, at, pseudonym, writer_slot, writer_counter)
+FROM STDIN (FORMAT BINARY)
+"""
+_COPY_TYPES = ("uuid", "bytea", "bytea", "bytea", "text", "text", "timestamptz", "uuid", "int4", "int8")
+_ADVANCE = """
+WITH waiting AS (INSERT INTO audit.pending (entry_id) SELECT unnest(%s::uuid[]))
+UPDATE audit.writer SET counter = %s, last_leaf = %s WHERE slot = %s
+"""
+
+
+class AuditLog:
+    """The log as the rest of the program sees it; one per process, made in the running event loop."""
+
+    def __init__(self, engine: AsyncEngine, kek: bytes, recorder: str) -> None:
+        """``kek`` is the key-encryption key (32 bytes); ``recorder`` the name of this gateway instance.
+
+        Two connections are kept beside the pool of ``engine``, with its settings.
+        """
+        self._recorder = recorder
+        self._keys = SubjectKeys(engine, kek)
+        self._connection = OwnConnection(engine)
+        self._batcher: Batcher[Sealed, Receipt] = Batcher(self._flush, group=_GROUP, bound=_BOUND)
+
+    async def start(self) -> None:
+        """Reach the database now, so that a start fails and not the first request; raises AuditUnavailable."""
+        await self._keys.start()
+
+    async def close(self) -> None:
+        """Commit what waits, then close our connections."""
+        await self._batcher.close()
+        await self._keys.close()
+        await self._connection.drop()
+
+    async def stage(self, conn: AsyncConnection, entry: Entry) -> Receipt:
+        """Write an entry in the caller's transaction: it is in the log if and only if that transaction commits.
+
+        Holds one of the writer slots until then, so stage last. The transaction must be READ COMMITTED. Raises
+        :class:`AuditUnavailable` or :class:`DuplicateEntry`, after which the transaction can only roll back, and
+        :class:`SubjectErased`.
+        """
+        sealed = await self._seal(entry)
+        try:
+            slot = (await conn.execute(_STAGE_FREE)).first() or (await conn.execute(_STAGE_NEXT)).one()
+            row = finish(sealed, Link(*slot))
+            values = {
+                "id": entry.id,
+                "envelope": row.envelope,
+                "leaf": row.link.leaf,
+                "detail": sealed.detail,
+                "type": entry.type,
+                "outcome": entry.outcome,
+                "at": entry.at,
+                "pseudonym": sealed.pseudonym,
+                "slot": row.link.slot,
+                "counter": row.link.counter,
+            }
+            await conn.execute(_STAGE, values)
+        except IntegrityError as error:
+            raise DuplicateEntry(entry.id) from error
+        except (SQLAlchemyError, OSError) as error:
+            raise AuditUnavailable("the entry could not be staged") from error
+        return _receipt(row)
+
+    async def append(self, entry: Entry) -> Receipt:
+        """Write an entry by itself and return once it is committed to disk.
+
+        Everybody waiting shares one transaction. Raises :class:`AuditUnavailable` (the entry may or may not be
+        found in the log later, but nothing may be released on it), :class:`DuplicateEntry`,
+        :class:`SubjectErased`.
+        """
+        [receipt] = await self._batcher.submit([await self._seal(entry)])
+        return receipt
+
+    async def append_many(self, entries: Sequence[Entry]) -> list[Receipt]:
+        """Write entries that belong together, in order and in one transaction; raises as :meth:`append`."""
+        if not entries:
+            return []
+        return await self._batcher.submit([await self._seal(entry) for entry in entries])
+
+    async def _seal(self, entry: Entry) -> Sealed:
+        return seal(entry, await self._keys.of(entry.subject), self._recorder)
+
+    async def _flush(self, group: list[Sealed]) -> Sequence[Receipt | AuditError]:
+        try:
+            async with asyncio.timeout(TIME_BUDGET_S):
+                return await _commit(await self._connection.driver(), group)
+        except psycopg.errors.UniqueViolation as error:
+            await self._connection.drop()
+            if len(group) == 1:
+                return [_duplicate(group[0], error)]
+        except (SQLAlchemyError, psycopg.Error, OSError, TimeoutError) as error:
+            await self._connection.drop()
+            raise AuditUnavailable("the entries could not be committed") from error
+        # One caller's duplicate must not cost the others their entries: halve until it stands alone.
+        middle = len(group) // 2
+        return [*await self._flush(group[:middle]), *await self._flush(group[middle:])]
+
+
+def _duplicate(sealed: Sealed, cause: BaseException) -> DuplicateEntry:
+    error = DuplicateEntry(sealed.entry.id)
+    error.__cause__ = cause
+    return error
+
+
+async def _commit(driver: Driver, group: list[Sealed]) -> list[Receipt]:
+    """Write a group behind one writer's last entry, in one transaction."""
+    async with driver.cursor() as cursor:
+        # Two statements in one round trip, which the simple protocol allows as long as there are no parameters.
+        await cursor.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {_FREE_SLOT}")
+        cursor.nextset()
+        slot = await cursor.fetchone()
+        if slot is None:
+            await cursor.execute(_NEXT_SLOT)
+            slot = await cursor.fetchone()
+        link = Link(*_one(slot))
+        rows = []
+        for sealed in group:
+            rows.append(finish(sealed, link))
+            link = rows[-1].link
+        async with cursor.copy(_COPY) as copy:
+            copy.set_types(_COPY_TYPES)
+            for row in rows:
+                await copy.write_row(_columns(row))
+        async with driver.pipeline():
+            ids = [sealed.entry.id for sealed in group]
+            await cursor.execute(_ADVANCE, (ids, link.counter, link.leaf, link.slot))
+            await cursor.execute("COMMIT")
+    return [_receipt(row) for row in rows]
+
+
+def _one(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    if row is None:
+        raise AuditUnavailable("the log has no writer slots")
+    return row
+
+
+def _columns(row: Row) -> tuple[Any, ...]:
+    entry, link = row.sealed.entry, row.link
+    return (
+        entry.id,
+        row.envelope,
+        link.leaf,
+        row.sealed.detail,
+        entry.type,
+        entry.outcome,
+        entry.at,
+        row.sealed.pseudonym,
+        link.slot,
+        link.counter,
+    )
+
+
+def _receipt(row: Row) -> Receipt:
+    return Receipt(row.sealed.entry.id, row.link.leaf, row.sealed.pseudonym)

@@ -1,0 +1,79 @@
+"""Entries to fill a log with, and the little that every test of the log needs around them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from audit_database import AuditDatabase
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from audit.check import check_log
+from audit.checkpoint import Signer
+from audit.integrator import integrate_once
+from audit.models import Entry, Report
+from audit.service import AuditLog
+
+KEK = bytes(range(32))
+SIGNER = Signer("siis.example/log", Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+
+
+def an_entry(number: int = 0, subject: UUID | None = None, **changes: Any) -> Entry:
+    """Make an entry about a person (a new one if none is given)."""
+    values: dict[str, Any] = {
+        "at": datetime(2026, 10, 13, 14, 0, number // 1000 % 60, number % 1000, tzinfo=UTC),
+        "type": "disclosure.permitted",
+        "outcome": "permit",
+        "policy_version": "2026.1",
+        "subject": subject or uuid4(),
+        "groups": {
+            "actor": {"institution": "MDS", "user": f"operadora-{number}"},
+            "why": {"purpose": "protection"},
+            "what": {"dataset": "identity", "released": ["given_names"]},
+        },
+    }
+    return Entry(**{**values, **changes})
+
+
+async def integrate(engine: AsyncEngine, signer: Signer = SIGNER) -> int:
+    """Number what waits and sign."""
+    async with engine.connect() as conn:
+        return await integrate_once(conn, signer)
+
+
+async def check(engine: AsyncEngine) -> Report:
+    """Check the whole log."""
+    async with engine.connect() as conn:
+        return await check_log(conn, SIGNER.public_key, SIGNER.origin)
+
+
+async def scalar(engine: AsyncEngine, query: str) -> Any:
+    """Ask the database one thing."""
+    async with engine.connect() as conn:
+        return (await conn.exec_driver_sql(query)).scalar_one()
+
+
+async def run_sql(engine: AsyncEngine, *statements: str) -> None:
+    """Change the database, all or nothing."""
+    async with engine.begin() as conn:
+        for statement in statements:
+            await conn.exec_driver_sql(statement)
+
+
+async def fill(db: AuditDatabase) -> None:
+    """Write a log: 30 numbered entries by three writers in four groups, each with its checkpoint, and 6 waiting."""
+    logs = [AuditLog(db.app, KEK, f"gateway-{number}") for number in range(3)]
+    for group in range(5):
+        for number, log in enumerate(logs):
+            count = 2 if group == 4 else number + 1 + group % 2
+            await log.append_many([an_entry(group * 100 + number * 10 + n) for n in range(count)])
+        if group < 4:
+            await integrate(db.app)
+    for log in logs:
+        await log.close()
+    report = await check(db.admin)
+    assert report.ok
+    assert (report.entries, report.pending, report.checkpoints) == (30, 6, 4)
+    assert await scalar(db.admin, "SELECT count(*) FROM audit.writer WHERE counter > 0") == 3
