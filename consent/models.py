@@ -1,0 +1,251 @@
+"""What the consent room speaks of: agreements, who asks for what, what is known of the person, and the decision.
+
+Agreements are read strictly from their stored form here; the decision itself is in ``consent/decision.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from uuid import UUID
+
+import orjson
+from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
+
+from consent.errors import InvalidAgreement
+from schemas.permit import Permit
+
+FETCH = "disclosure.fetch"
+SEND = "referral.send"
+POLL = "reply.poll"
+
+SERVICE_PREFIX = "service:"
+REPLIES = "replies"
+# What of a person leaves with a referral, and what a counter-referral brings back.
+REFERRAL_FIELDS = ("identifiers", "given_names", "surnames", "birth_date", "sex", "department", "district")
+REPLY_FIELDS = (
+    "event",
+    "occurred_on",
+    "outcome",
+    "reason_code",
+    "reason_text",
+    "appointment_at",
+    "place",
+    "proof_reference",
+)
+
+Effect = Literal["permit", "permit_redacted", "deny"]
+Channel = Literal["api", "fhir", "file", "console"]
+AgreementStatus = Literal["draft", "proposed", "active", "suspended", "expired"]
+ConsentState = Literal["given", "withdrawn", "refused", "expired"]
+
+# Every obligation a decision can carry. A gateway that meets one it cannot keep must treat the decision as a denial.
+AUDIT_BEFORE_RELEASE = "audit-before-release"
+NO_ONWARD_SHARING = "no-onward-sharing"
+OBLIGATIONS = frozenset({AUDIT_BEFORE_RELEASE, NO_ONWARD_SHARING})
+
+Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9:._-]{0,79}$")]
+_Text = Annotated[str, Field(min_length=1, max_length=500)]
+_Codes = Annotated[frozenset[Code], Field(min_length=1)]
+_STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedBasis:
+    """A legal basis an agreement rests on, and the norm it cites for it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    basis: Code
+    norm: _Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What ``requester`` may ask of ``holder``: fields per dataset, for which purposes, on which bases, how, and when.
+
+    ``labels`` are the field labels it may see; ``valid_from`` is included, ``valid_to`` excluded (``None``: no end).
+    ``version`` 0 means not stored yet. Only status ``active`` permits anything.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    code: Code
+    es: _Text
+    en: _Text
+    requester: Code
+    holder: Code
+    datasets: Annotated[Mapping[Code, _Codes], Field(min_length=1)]
+    purposes: _Codes
+    bases: Annotated[tuple[AgreedBasis, ...], Field(min_length=1)]
+    channels: Annotated[frozenset[Channel], Field(min_length=1)]
+    minimum_assurance: Annotated[int, Field(ge=1, le=3)]
+    labels: _Codes
+    roles: _Codes
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime | None
+    status: AgreementStatus
+    version: Annotated[int, Field(ge=0)] = 0
+
+    def document(self) -> dict[str, Any]:
+        """Return the part that the jsonb column holds, lists sorted so that equal agreements give equal documents."""
+        return {
+            "es": self.es,
+            "en": self.en,
+            "requester": self.requester,
+            "holder": self.holder,
+            "datasets": {dataset: sorted(fields) for dataset, fields in self.datasets.items()},
+            "purposes": sorted(self.purposes),
+            "bases": [{"basis": agreed.basis, "norm": agreed.norm} for agreed in self.bases],
+            "channels": sorted(self.channels),
+            "minimum_assurance": self.minimum_assurance,
+            "labels": sorted(self.labels),
+            "roles": sorted(self.roles),
+        }
+
+
+_AGREEMENT = TypeAdapter(Agreement)
+
+
+def parse_agreement(document: Mapping[str, Any]) -> Agreement:
+    """Read an agreement from its JSON form (``document()`` plus code, status, validity and, if stored, version).
+
+    Raises :class:`InvalidAgreement` naming the first field that is missing, unknown or ill-formed.
+    """
+    try:
+        return _AGREEMENT.validate_json(orjson.dumps(dict(document)))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = "/".join(str(part) for part in first["loc"])
+        raise InvalidAgreement(str(document.get("code", "?")), field, first["msg"]) from error
+    except TypeError as error:
+        raise InvalidAgreement(str(document.get("code", "?")), "", "not a JSON value") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks: the client, its institution, and the operator it names.
+
+    ``user_verified`` is true only for an operator proved by a signed assertion or a token (DESIGN 9.6); ``assurance``
+    runs from 1 (claimed) to 3.
+    """
+
+    client_id: str
+    institution: str
+    user: str | None = None
+    user_verified: bool = False
+    roles: frozenset[str] = frozenset()
+    assurance: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked: an action on a holder's dataset (``service:CODE`` for a referral) for a purpose on a basis.
+
+    ``agreement`` is the code the caller claims, if any; ``at`` is the instant (UTC) the decision is for;
+    ``registers_subject`` says that this referral itself makes the person known to us.
+    """
+
+    action: str
+    caller: Caller
+    holder: str
+    dataset: str
+    fields: tuple[str, ...]
+    purpose: str
+    basis: str
+    at: datetime
+    on_behalf_of: str | None = None
+    agreement: str | None = None
+    case: str | None = None
+    channel: Channel = "api"
+    registers_subject: bool = False
+
+    @property
+    def requester(self) -> str:
+        """The institution whose agreement counts: the one acted for, else the caller's own."""
+        return self.on_behalf_of or self.caller.institution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentFact:
+    """The newest consent record of a person under one agreement, as the decision needs it."""
+
+    id: UUID
+    agreement: str
+    purposes: frozenset[str]
+    fields: frozenset[str]
+    state: ConsentState
+    text_version: str
+    given_at: datetime
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectFacts:
+    """What our own store knows of the person asked about; never taken from the request.
+
+    ``subject`` is our internal id, ``None`` when the person is unknown here. ``objections`` are purpose codes.
+    """
+
+    subject: UUID | None
+    birth_date: date | None = None
+    deceased: bool = False
+    sealed: bool = False
+    objections: frozenset[str] = frozenset()
+    consents: tuple[ConsentFact, ...] = ()
+
+
+UNKNOWN_SUBJECT = SubjectFacts(subject=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFacts:
+    """The consent room's half of the facts about a person; the registry of persons holds the other half."""
+
+    subject: UUID
+    sealed: bool
+    objections: frozenset[str]
+    consents: tuple[ConsentFact, ...]
+
+    def completed(self, *, birth_date: date | None, deceased: bool) -> SubjectFacts:
+        """Return the whole facts, given what the registry of persons knows."""
+        return SubjectFacts(
+            subject=self.subject,
+            birth_date=birth_date,
+            deceased=deceased,
+            sealed=self.sealed,
+            objections=self.objections,
+            consents=self.consents,
+        )
+
+
+class AgreementRef(NamedTuple):
+    """An agreement as a decision cites it."""
+
+    code: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer: effect, the permit if any, and the reasons.
+
+    ``withheld`` maps each field asked and not released to its true reason (``withheld-reasons``; the caller sees only
+    ``not-released``). ``reasons`` are ``denial-reasons`` codes, empty unless denied. ``hides_subject``: the answer
+    must look exactly like not found (DESIGN 9.4). ``consent`` is the record a release on consent rests on.
+    """
+
+    id: UUID
+    effect: Effect
+    permit: Permit | None
+    released: frozenset[str]
+    withheld: Mapping[str, str]
+    reasons: tuple[str, ...]
+    hides_subject: bool
+    agreement: AgreementRef | None
+    norm: str | None
+    consent: UUID | None
+    obligations: tuple[str, ...]
+    policy_version: str
