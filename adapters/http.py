@@ -1,0 +1,141 @@
+"""The one way out over HTTP: decides how a request leaves, how much of an answer is read, and what a failure means.
+
+Redirects are never followed, certificates are always checked, cookies are never kept, compression is never accepted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import httpx
+from pyreqwest.client import ClientBuilder
+from pyreqwest.compatibility.httpx import HttpxTransport
+from pyreqwest.exceptions import DetailedPyreqwestError, PyreqwestError
+
+from adapters.errors import CallFailed, ContractBroken
+
+Headers = Sequence[tuple[str, str]]
+
+#: Sent with every request; a compressed answer could be a thousand times larger than what is counted.
+COMMON_HEADERS: Headers = (("User-Agent", "siis-gateway"), ("Accept-Encoding", "identity"))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: status, headers, and the whole body."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+
+def open_client(connect_s: float, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """Make the client of one producer. ``connect_s`` bounds a connection's opening; tests hand in a transport.
+
+    Time and size are given to :func:`ask` for each request.
+    """
+    return httpx.AsyncClient(
+        transport=transport or _transport(connect_s),
+        timeout=None,  # noqa: S113 - ask() sets one per request
+        trust_env=False,
+        follow_redirects=False,
+        # A shared client must not carry what one person's answer set into another's request.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+    )
+
+
+def _transport(connect_s: float) -> HttpxTransport:
+    builder = ClientBuilder().connect_timeout(timedelta(seconds=connect_s)).follow_redirects(False).referer(False)
+    builder = builder.no_proxy().gzip(False).brotli(False).zstd(False).deflate(False)
+    return HttpxTransport(builder.build())
+
+
+async def ask(client: httpx.AsyncClient, request: httpx.Request, *, within_s: float, max_body: int) -> Answer:
+    """Send a request and read its answer.
+
+    ``within_s`` is given to the transport as well as by the caller's own clock: cancelling alone leaves its socket
+    open for as long as the producer likes. Raises CallFailed (``acted`` false only where no connection was made) or
+    ContractBroken (no HTTP, compressed, longer than ``max_body`` bytes).
+    """
+    request.extensions["timeout"] = {"read": max(within_s, 0.001)}
+    try:
+        response = await client.send(request, stream=True)
+    except (httpx.DecodingError, httpx.RemoteProtocolError):
+        raise ContractBroken("the answer is not HTTP") from None
+    except (httpx.RequestError, PyreqwestError) as error:
+        raise _failure(error) from None
+    try:
+        return Answer(response.status_code, response.headers, await _read(response, max_body))
+    except (httpx.RequestError, PyreqwestError) as error:
+        reason = "timeout" if isinstance(error, TimeoutError | httpx.TimeoutException) else "answer cut short"
+        raise CallFailed(reason) from None
+    finally:
+        await response.aclose()
+
+
+async def _read(response: httpx.Response, max_body: int) -> bytes:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ContractBroken("the answer is compressed")
+    declared = response.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_body:
+        raise ContractBroken(f"the answer is longer than {max_body} bytes")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > max_body:
+            raise ContractBroken(f"the answer is longer than {max_body} bytes")
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _failure(error: httpx.RequestError | PyreqwestError) -> CallFailed:
+    cause = error.__cause__ if isinstance(error, httpx.RequestError) else error
+    if isinstance(cause, PyreqwestError):
+        causes = cause.details["causes"] if isinstance(cause, DetailedPyreqwestError) else None
+        told = " ".join(item["message"] for item in causes or ())
+        # The transport calls a reset after the request a ConnectError too, and a timeout while waiting for the answer
+        # a ConnectTimeout; only this text tells whether a connection was ever made. Without it: it may have been.
+        unreached = "client error (Connect)" in told
+        if "certificate" in told:
+            return CallFailed("certificate refused", acted=not unreached, again=False)
+        if unreached:
+            return CallFailed("connection failed", acted=False)
+    elif isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return CallFailed("connection failed", acted=False)
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
+        return CallFailed("timeout")
+    return CallFailed("connection lost")
+
+
+def status_error(answer: Answer) -> CallFailed | ContractBroken | None:
+    """Say what a status means that no rule of the manifest deals with; ``None`` for a success.
+
+    401 and 403 mean our own credentials, so they are never taken for an answer about a person; 404 and other 4xx that
+    the contract does not list are a broken contract, since a wrong path would look like a person unknown.
+    """
+    status = answer.status
+    if 200 <= status < 300:
+        return None
+    if status in (401, 403):
+        return CallFailed(f"http {status}: credentials refused", acted=False, again=False)
+    if status in (408, 425, 429):
+        return CallFailed(f"http {status}", acted=False, retry_after_s=_retry_after(answer))
+    if status >= 500:
+        return CallFailed(f"http {status}", retry_after_s=_retry_after(answer))
+    if 300 <= status < 400:
+        return ContractBroken(f"http {status}: redirects are not followed", acted=False)
+    return ContractBroken(f"http {status} is not in the contract", acted=status < 400)
+
+
+def _retry_after(answer: Answer) -> float | None:
+    """Read Retry-After in its form of seconds (RFC 9110 clause 10.2.3)."""
+    try:
+        seconds = float(answer.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -1,0 +1,274 @@
+"""Decides whether a manifest can be used, and turns it into what the adapters work with, compiled once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from adapters.mapping import Expression, FieldTable, compile_expression, compile_field
+from adapters.models import Reply
+from adapters.rules import Rule, compile_rule
+from adapters.yamlfile import YamlFile, read_yaml
+from schemas.codes import code_list
+from schemas.text import _
+
+_SCHEMA = Path(__file__).parent.parent / "schemas" / "manifest.schema.json"
+_REPLY_FIELDS = frozenset(item.name for item in fields(Reply)) - {"raw_codes"}
+_REPLY_NEEDS = ("referral_id", "message_id", "event", "occurred_on")
+_REPLY_CODES = {"event": "referral-events", "outcome": "outcomes", "reason_code": "reasons"}
+_FETCH_OUTCOMES = frozenset({"not-found", "rejected", "unavailable"})
+_SEND_OUTCOMES = frozenset({"taken", "already-taken", "rejected", "unavailable"})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds a call may take in all, bytes it may read, calls under way at once."""
+
+    budget_s: float
+    max_body: int = 1024 * 1024
+    concurrency: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """Failed attempts in a row that open the breaker, and seconds until a call is tried again."""
+
+    failures: int = 5
+    reset_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Attempts inside one call, and the upper end of the first random wait in seconds."""
+
+    attempts: int = 3
+    first_wait_s: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """How one dataset is asked for and its answer read."""
+
+    name: str
+    identifier: str
+    request: Mapping[str, Any]
+    body: FieldTable
+    root: Expression | None
+    rules: tuple[Rule, ...]
+    echo: str | None
+    table: FieldTable
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How a referral is written and the answer to it read."""
+
+    request: Mapping[str, Any]
+    body: FieldTable
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """How counter-referrals are asked for and read; files need no expressions for list, cursor and continuation."""
+
+    request: Mapping[str, Any]
+    body: FieldTable
+    items: Expression | None
+    cursor: Expression | None
+    more: Expression | None
+    table: FieldTable
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One producer's system. ``source`` is the file it came from, to blame for what only shows later."""
+
+    source: YamlFile
+    name: str
+    institution: str
+    kind: str
+    order: int
+    auth: Mapping[str, Any]
+    wsdl: str | None
+    path: str
+    services: frozenset[str]
+    deduplicates: bool
+    limits: Limits
+    breaker: Breaker
+    retry: Retry
+    datasets: Mapping[str, Dataset]
+    send: Sending | None
+    poll: Polling | None
+
+
+def load_manifest(file: Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises :class:`~adapters.errors.ManifestError` naming file, line and field for whatever is wrong in it.
+    """
+    source = read_yaml(file)
+    content = source.content
+    error = best_match(_schema().iter_errors(content))
+    if error is not None:
+        source.refuse(*_explain(error))
+    institution = content["institution"]
+    if institution not in code_list("institutions"):
+        source.refuse(["institution"], _("institución desconocida"))
+    poll = content.get("poll")
+    return Manifest(
+        source=source,
+        name=content["name"],
+        institution=institution,
+        kind=content["kind"],
+        order=content.get("order", 1),
+        auth=content["auth"],
+        wsdl=content.get("wsdl"),
+        path=content.get("path", ""),
+        services=_services(source, institution),
+        deduplicates=content.get("deduplicates", False),
+        limits=Limits(**content["limits"]),
+        breaker=Breaker(**content.get("breaker", {})),
+        retry=Retry(**content.get("retry", {})),
+        datasets={name: _dataset(source, name, institution) for name in content.get("datasets", {})},
+        send=_sending(source) if "send" in content else None,
+        poll=None if poll is None else _polling(source, poll),
+    )
+
+
+@lru_cache(maxsize=1)
+def _schema() -> Draft202012Validator:
+    return Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8")))
+
+
+def _explain(error: ValidationError) -> tuple[list[str | int], str]:
+    path: list[str | int] = list(error.absolute_path)
+    expected: Any = error.validator_value
+    match error.validator:
+        case "required":
+            # One error per missing member; only its text says which.
+            return path, _("falta {name}").format(name=error.message.split("'")[1])
+        case "additionalProperties":
+            known = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
+            present = error.instance if isinstance(error.instance, dict) else {}
+            extra = [name for name in present if name not in known]
+            return [*path, *extra[:1]], _("este campo no existe")
+        case "enum":
+            return path, _("se esperaba uno de: {names}").format(names=", ".join(map(str, expected)))
+        case "type":
+            return path, _("se esperaba el tipo {expected}").format(expected=expected)
+        case "pattern":
+            return path, _("no tiene la forma esperada: {pattern}").format(pattern=expected)
+        case "not":
+            return path, _("este campo no se admite aquí")
+        case rule:
+            return path, _("no cumple la regla {rule}: {expected}").format(rule=rule, expected=str(expected)[:100])
+
+
+def _services(source: YamlFile, institution: str) -> frozenset[str]:
+    known = code_list("services")
+    names = source.content.get("services", ())
+    for place, name in enumerate(names):
+        if name not in known:
+            source.refuse(["services", place], _("servicio desconocido"))
+        if known[name]["institution"] != institution:
+            source.refuse(["services", place], _("el servicio es de otra institución"))
+    return frozenset(names)
+
+
+def _dataset(source: YamlFile, name: str, institution: str) -> Dataset:
+    where, spec = ("datasets", name), source.content["datasets"][name]
+    known = code_list("datasets").get(name)
+    if known is None:
+        source.refuse(where, _("conjunto de datos desconocido"))
+    if known["holder"] != institution:
+        source.refuse(where, _("el conjunto de datos es de otra institución"))
+    for field in spec["fields"]:
+        if field not in known["fields"]:
+            source.refuse([*where, "fields", field], _("el conjunto de datos no tiene este campo"))
+    echo = spec.get("echo")
+    if echo is not None and echo not in spec["fields"]:
+        source.refuse([*where, "echo"], _("no está entre los campos"))
+    return Dataset(
+        name=name,
+        identifier=spec["identifier"],
+        request=spec["request"],
+        body=_table(source, (*where, "body"), spec.get("body", {})),
+        root=_expression(source, (*where, "root"), spec.get("root")),
+        rules=_rules(source, where, spec, _FETCH_OUTCOMES),
+        echo=echo,
+        table=_table(source, (*where, "fields"), spec["fields"]),
+    )
+
+
+def _sending(source: YamlFile) -> Sending:
+    spec = source.content["send"]
+    return Sending(
+        request=spec["request"],
+        body=_table(source, ("send", "body"), spec["body"]),
+        rules=_rules(source, ("send",), spec, _SEND_OUTCOMES),
+    )
+
+
+def _polling(source: YamlFile, spec: Mapping[str, Any]) -> Polling:
+    for field, item in spec["fields"].items():
+        if field not in _REPLY_FIELDS:
+            source.refuse(["poll", "fields", field], _("una contrarreferencia no tiene este campo"))
+        if field in _REPLY_CODES and isinstance(item, dict):
+            known = code_list(_REPLY_CODES[field])
+            for code, ours in item.get("codes", {}).items():
+                if ours not in known:
+                    source.refuse(["poll", "fields", field, "codes", code], _("código nuestro desconocido"))
+    for field in _REPLY_NEEDS:
+        item = spec["fields"].get(field)
+        if not isinstance(item, dict) or not item.get("required"):
+            source.refuse(["poll", "fields", field], _("debe estar y ser obligatorio (required: true)"))
+    return Polling(
+        request=spec["request"],
+        body=_table(source, ("poll", "body"), spec.get("body", {})),
+        items=_expression(source, ("poll", "items"), spec.get("items")),
+        cursor=_expression(source, ("poll", "cursor"), spec.get("cursor")),
+        more=_expression(source, ("poll", "more"), spec.get("more")),
+        table=_table(source, ("poll", "fields"), spec["fields"]),
+    )
+
+
+def _rules(
+    source: YamlFile, where: tuple[str, ...], spec: Mapping[str, Any], allowed: frozenset[str]
+) -> tuple[Rule, ...]:
+    rules = []
+    for place, item in enumerate(spec.get("outcomes", ())):
+        path: list[str | int] = [*where, "outcomes", place]
+        if item["is"] not in allowed:
+            source.refuse([*path, "is"], _("este resultado no es de este verbo"))
+        try:
+            rules.append(compile_rule(item))
+        except ValueError as error:
+            source.refuse(path, str(error))
+    return tuple(rules)
+
+
+def _table(source: YamlFile, where: tuple[str, ...], spec: Mapping[str, Any]) -> FieldTable:
+    compiled = []
+    for name, item in spec.items():
+        try:
+            compiled.append(compile_field(name, item))
+        except ValueError as error:
+            source.refuse([*where, name], str(error))
+    return FieldTable(compiled)
+
+
+def _expression(source: YamlFile, where: tuple[str, ...], text: str | None) -> Expression | None:
+    if text is None:
+        return None
+    try:
+        return compile_expression(text)
+    except ValueError as error:
+        source.refuse(where, str(error))

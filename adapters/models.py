@@ -1,0 +1,205 @@
+"""The contract between the gateway and a producer's system: three verbs and the outcomes they may end in.
+
+Nothing else crosses this border: an adapter never returns ``None`` and never lets an exception of its transport out.
+Every verb asks for a :class:`~schemas.permit.Permit`, which only a decision can issue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from schemas.permit import Permit
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """One identifier of a person: the system that gave it (``cedula``, or a URI for foreign ones) and its value."""
+
+    system: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where an outcome comes from: adapter, institution, time (UTC), SHA-256 of the raw answer, effort."""
+
+    adapter: str
+    institution: str
+    at: datetime
+    raw_sha256: bytes | None
+    duration_ms: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The producer answered with facts, mapped to the dataset's field names; ``raw_codes`` keeps codes unmapped."""
+
+    facts: Mapping[str, Any]
+    provenance: Provenance
+    raw_codes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The producer answered that it has nothing about the subject."""
+
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The producer understood and refused; ``reason`` is its own text, never shown to third parties unmasked."""
+
+    code: str
+    reason: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """No usable answer within the time budget. ``effect_unknown``: the producer may have acted on what was sent."""
+
+    reason: str
+    provenance: Provenance
+    retry_after_s: float | None = None
+    effect_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """The producer answered something that is not its contract; ``reason`` says which rule, without the content."""
+
+    reason: str
+    provenance: Provenance
+    effect_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The recipient took the message; ``reference`` is its own number for it, empty when it gives none."""
+
+    reference: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyTaken:
+    """The recipient had taken this message before: the effect is there, once."""
+
+    reference: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A counter-referral as a recipient reports it, in our codes (``schemas/codes/referral-events.yaml``).
+
+    ``raw_codes`` keeps the recipient's own code of each field that was translated.
+    """
+
+    referral_id: UUID
+    message_id: str
+    event: str
+    occurred_on: date
+    outcome: str | None = None
+    reason_code: str | None = None
+    reason_text: str | None = None
+    appointment_at: str | None = None
+    place: str | None = None
+    proof_reference: str | None = None
+    raw_codes: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row or item that could not be read: its number (1 is the first data row), the column, and the rule broken."""
+
+    row: int
+    column: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a poll brought: replies in the recipient's order, unreadable rows, and the cursor to continue from."""
+
+    items: tuple[Reply, ...]
+    rejects: tuple[RejectedRow, ...]
+    cursor: str
+    more: bool
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class ReferralMessage:
+    """What leaves towards a recipient: no more of the person than its service needs."""
+
+    referral_id: UUID
+    service: str
+    requester: str
+    recipient: str
+    identifiers: tuple[Identifier, ...]
+    given_names: str
+    surnames: str
+    birth_date: date | None
+    sex: str | None
+    department: str | None
+    district: str | None
+    reason_code: str
+    reason_text: str
+    priority: str
+    issued_at: datetime
+    due_on: date | None
+
+
+FetchOutcome = Found | NotFound | Rejected | Unavailable | Malformed
+SendOutcome = Taken | AlreadyTaken | Rejected | Unavailable | Malformed
+PollOutcome = Page | Rejected | Unavailable | Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a producer's last answer was usable, since when (UTC), and if not, why."""
+
+    ok: bool
+    since: datetime
+    reason: str
+
+
+class Adapter(Protocol):
+    """One producer's system. Verbs it does not have answer ``Rejected`` with code ``unsupported``."""
+
+    name: str
+    institution: str
+    kind: str
+    connected: bool
+    datasets: frozenset[str]
+    services: frozenset[str]
+    polls: bool
+    deduplicates: bool
+
+    @property
+    def health(self) -> Health:
+        """What the last call showed."""
+        ...
+
+    async def fetch(self, permit: Permit, dataset: str, identifier: Identifier) -> FetchOutcome:
+        """Ask for a dataset about one subject."""
+        ...
+
+    async def send(self, permit: Permit, message: ReferralMessage) -> SendOutcome:
+        """Transmit a referral, with ``message.referral_id`` as the idempotency key."""
+        ...
+
+    async def poll(self, permit: Permit, cursor: str | None) -> PollOutcome:
+        """Ask for counter-referrals after ``cursor`` (``None``: from the beginning)."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...

@@ -1,0 +1,212 @@
+"""Decides how often, how long and how many at once one producer is asked, and turns every failure into an outcome.
+
+One time budget covers a whole call: waiting for a place, every attempt and the pauses between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import structlog
+from purgatory import AsyncCircuitBreakerFactory
+from purgatory.domain.model import OpenedState
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_any,
+    wait_random_exponential,
+)
+from tenacity.stop import stop_base
+
+from adapters.errors import CallFailed, ContractBroken
+from adapters.manifest import Manifest
+from adapters.models import Health, Malformed, Provenance, Unavailable
+from schemas.canonical import sha256
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+def utc_now() -> datetime:
+    """Return the present instant in UTC."""
+    return datetime.now(UTC)
+
+
+class Call:
+    """One call of a verb: what is left of its time, its attempts, and whether it may have had an effect."""
+
+    __slots__ = ("_guard", "_started", "attempts", "deadline", "maybe_acted", "raw_sha256", "sent")
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._started = time.monotonic()
+        self.deadline = asyncio.get_running_loop().time() + guard.budget_s
+        self.attempts = 0
+        self.raw_sha256: bytes | None = None
+        #: The message of this attempt may have left; set by the adapter just before it hands it over.
+        self.sent = False
+        #: Some attempt so far may have been acted on.
+        self.maybe_acted = False
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left of the budget."""
+        return self.deadline - asyncio.get_running_loop().time()
+
+    def took(self, raw: bytes) -> None:
+        """Note the raw answer."""
+        self.raw_sha256 = sha256(raw)
+
+    def provenance(self) -> Provenance:
+        """Say where the outcome comes from, as of now."""
+        return Provenance(
+            adapter=self._guard.name,
+            institution=self._guard.institution,
+            at=self._guard.now(),
+            raw_sha256=self.raw_sha256,
+            duration_ms=round((time.monotonic() - self._started) * 1000),
+            attempts=self.attempts,
+        )
+
+
+class Guard:
+    """Stands between a producer and its callers: budget, places, breaker, quick repetitions, health."""
+
+    def __init__(self, manifest: Manifest, now: Callable[[], datetime] = utc_now) -> None:
+        self.name, self.institution, self.now = manifest.name, manifest.institution, now
+        self.budget_s = manifest.limits.budget_s
+        self._places = manifest.limits.concurrency
+        self._semaphore = asyncio.Semaphore(self._places)
+        self._waiting = 0
+        self._breaker_settings = manifest.breaker
+        self._breaker: Any = None
+        self._attempts = manifest.retry.attempts
+        self._retrying = AsyncRetrying(
+            retry=retry_if_exception(_worth_repeating),
+            wait=wait_random_exponential(multiplier=manifest.retry.first_wait_s, max=self.budget_s),
+            reraise=True,
+        )
+        self.health = Health(True, now(), "not asked yet")
+
+    async def run(
+        self, attempt: Callable[[Call], Awaitable[T]], *, effect: bool, repeatable: bool
+    ) -> T | Unavailable | Malformed:
+        """Make a call. ``effect``: it changes something there; ``repeatable``: a second attempt changes nothing more.
+
+        Returns what ``attempt`` returns, or the failure as an outcome; only cancellation and faults of ours leave.
+        """
+        call = Call(self)
+        try:
+            async with self._place(call):
+                return await self._tries(call, attempt, repeatable)
+        except CallFailed as failure:
+            unknown = effect and call.maybe_acted
+            return Unavailable(failure.reason, call.provenance(), failure.retry_after_s, effect_unknown=unknown)
+        except ContractBroken as problem:
+            return Malformed(problem.reason, call.provenance(), effect_unknown=effect and call.maybe_acted)
+
+    @asynccontextmanager
+    async def _place(self, call: Call) -> AsyncIterator[None]:
+        """Hold one of the places; refuse at once when as many wait already as may run."""
+        if self._semaphore.locked():
+            if self._waiting >= self._places:
+                raise CallFailed("busy", retry_after_s=1.0)
+            self._waiting += 1
+            try:
+                async with asyncio.timeout_at(call.deadline):
+                    await self._semaphore.acquire()
+            except TimeoutError:
+                raise CallFailed("busy", retry_after_s=1.0) from None
+            finally:
+                self._waiting -= 1
+        else:
+            await self._semaphore.acquire()
+        try:
+            yield
+        finally:
+            self._semaphore.release()
+
+    async def _tries(self, call: Call, attempt: Callable[[Call], Awaitable[T]], repeatable: bool) -> T:
+        try:
+            return await self._once(call, attempt)
+        except CallFailed as failure:
+            if not repeatable or not _worth_repeating(failure):
+                raise
+            failed = [failure]
+
+        async def again() -> T:
+            # The failure in hand is the first attempt; so the usual call, which succeeds, pays nothing for repetitions.
+            if failed:
+                raise failed.pop()
+            return await self._once(call, attempt)
+
+        stop = stop_any(stop_after_attempt(self._attempts), _OutOfTime(call))
+        return await self._retrying.copy(stop=stop)(again)
+
+    async def _once(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
+        call.attempts += 1
+        call.sent = False
+        try:
+            async with await self._circuit():
+                result = await self._in_time(call, attempt)
+        except OpenedState as opened:
+            # One exception object is raised for every refused call: its traceback would grow and keep their frames.
+            opened.__traceback__ = None
+            wait_s = max(opened.opened_at + self._breaker_settings.reset_s - time.time(), 0.0)
+            raise CallFailed("breaker open", acted=False, again=False, retry_after_s=wait_s) from None
+        except (CallFailed, ContractBroken) as failure:
+            call.maybe_acted = call.maybe_acted or (call.sent and failure.acted)
+            self._mark(False, failure.reason)
+            raise
+        self._mark(True, "")
+        return result
+
+    async def _in_time(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                return await attempt(call)
+        except TimeoutError:
+            raise CallFailed("timeout", again=False) from None
+
+    async def _circuit(self) -> Any:
+        if self._breaker is None:
+            settings = self._breaker_settings
+            # A malformed answer is an answer, and a caller who went away says nothing about the producer.
+            self._breaker = await AsyncCircuitBreakerFactory().get_breaker(
+                self.name,
+                threshold=settings.failures,
+                ttl=settings.reset_s,
+                exclude=[ContractBroken, asyncio.CancelledError],
+            )
+        return self._breaker
+
+    def _mark(self, ok: bool, reason: str) -> None:
+        if (self.health.ok, self.health.reason) == (ok, reason):
+            return
+        changed = self.health.ok != ok
+        self.health = Health(ok, self.now() if changed else self.health.since, reason)
+        if changed:
+            _log.warning("adapter.health", adapter=self.name, ok=ok, reason=reason)
+
+
+class _OutOfTime(stop_base):
+    """Stops repetitions whose pause would outlast the budget."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return retry_state.upcoming_sleep >= self._call.left_s
+
+
+def _worth_repeating(error: BaseException) -> bool:
+    # A producer that says when to come back is not asked before.
+    return isinstance(error, CallFailed) and error.again and error.retry_after_s is None

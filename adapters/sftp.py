@@ -1,0 +1,84 @@
+"""Holds the one SSH connection to a producer's folder: the host key is the pinned one, or nothing is said to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import asyncssh
+
+from adapters.errors import CallFailed
+
+
+class SftpLink:
+    """An SFTP session, opened when first needed and again when it was lost."""
+
+    def __init__(self, address: str, host_key: str, username: str, password: str) -> None:
+        """Raise ValueError where ``host_key`` is not a public key in OpenSSH form."""
+        parts = urlsplit(address)
+        self._host, self._port = parts.hostname or "", parts.port or 22
+        try:
+            self._key = asyncssh.import_public_key(host_key)
+        except asyncssh.KeyImportError as error:
+            raise ValueError("not a public key") from error
+        self._username, self._password = username, password
+        self._lock = asyncio.Lock()
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._client: asyncssh.SFTPClient | None = None
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[asyncssh.SFTPClient]:
+        """Lend the session; whatever goes wrong with it becomes CallFailed, and a doubtful connection is dropped."""
+        client = await self._open()
+        try:
+            yield client
+        except asyncssh.SFTPConnectionLost:
+            self._drop()
+            raise CallFailed("connection lost") from None
+        except asyncssh.SFTPError as error:
+            raise CallFailed(f"sftp: {type(error).__name__}") from None
+        except (asyncssh.Error, OSError):
+            self._drop()
+            raise CallFailed("connection lost") from None
+        except asyncio.CancelledError:
+            # Out of time, mostly: a server that hangs would hang every later call on this connection too.
+            self._drop()
+            raise
+
+    async def close(self) -> None:
+        """End the connection."""
+        self._drop()
+
+    async def _open(self) -> asyncssh.SFTPClient:
+        async with self._lock:
+            if self._client is not None and self._connection is not None and not self._connection.is_closed():
+                return self._client
+            try:
+                self._connection = await asyncssh.connect(
+                    self._host,
+                    self._port,
+                    username=self._username,
+                    password=self._password,
+                    known_hosts=([self._key], [], []),
+                    server_host_key_algs=[self._key.get_algorithm()],
+                    client_keys=None,
+                    agent_path=None,
+                    config=None,
+                    preferred_auth="password",
+                )
+                self._client = await self._connection.start_sftp_client()
+            except asyncssh.HostKeyNotVerifiable:
+                raise CallFailed("host key is not the pinned one", again=False) from None
+            except asyncssh.PermissionDenied:
+                raise CallFailed("credentials refused", again=False) from None
+            except (asyncssh.Error, OSError):
+                self._drop()
+                raise CallFailed("connection failed") from None
+            return self._client
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+        self._connection = self._client = None
