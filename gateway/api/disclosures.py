@@ -1,0 +1,61 @@
+"""Disclosures over HTTP: ``POST /api/v1/disclosures``; identifiers travel in the body, never in the address."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.documentation import body_of
+from gateway.api.request import Door, correlation, read_message
+from gateway.exchange import Disclosure, DisclosureRequest, Exchange
+from gateway.referrals.service import receipt_json
+
+_MESSAGE = "disclosure-request"
+
+
+def build_router(door: Door, exchange: Exchange) -> APIRouter:
+    """Return the route of disclosures."""
+    router = APIRouter(tags=["Consultas"])
+
+    @router.post("/api/v1/disclosures", openapi_extra=body_of(_MESSAGE))
+    async def disclose(request: Request) -> Response:
+        """Ask for facts about one person from the institution that holds them (consulta)."""
+        verified = door.caller(request, "disclosures.create")
+        request.state.verified = verified
+        message = read_message(_MESSAGE, await door.body(request))
+        caller = door.with_operator(request, verified, message)
+        subject = message["subject"]
+        asked = DisclosureRequest(
+            system=subject["system"],
+            identifier=subject["value"],
+            dataset=message["dataset"],
+            fields=tuple(message["fields"]),
+            purpose=message["purpose"],
+            basis=message["basis"],
+            agreement=message.get("agreement"),
+            case=message.get("case_number"),
+            correlation=correlation(request),
+        )
+        return _answer(await exchange.disclose(caller, asked))
+
+    return router
+
+
+def _answer(released: Disclosure) -> Response:
+    provenance = released.outcome.provenance
+    body = {
+        "dataset": released.dataset,
+        "facts": released.facts,
+        "withheld": [{"field": field, "reason": "not-released"} for field in released.withheld],
+        "source": {
+            "institution": provenance.institution,
+            "system": provenance.adapter,
+            "at": provenance.at,
+            "answer_sha256": None if provenance.raw_sha256 is None else provenance.raw_sha256.hex(),
+        },
+        "obligations": released.obligations,
+        "receipt": receipt_json(released.receipt),
+    }
+    return Response(orjson.dumps(body), 200, {"Cache-Control": "no-store"}, "application/json")

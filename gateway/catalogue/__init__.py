@@ -1,0 +1,1 @@
+"""Institutions and services: who gives what, to whom, and how soon they answer."""

@@ -1,0 +1,39 @@
+"""What commands open: the settings, and the database with its keys and log, without the rest of the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from audit.service import AuditLog
+from gateway.database import Database, application_url
+from gateway.settings import Settings, load_settings
+from gateway.vault import Vault, load_kek, open_vault
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An open database with what writing to it needs."""
+
+    settings: Settings
+    database: Database
+    vault: Vault
+    audit: AuditLog
+    kek: bytes
+
+
+@asynccontextmanager
+async def open_context(settings: Settings | None = None) -> AsyncIterator[Context]:
+    """Open the database of the settings in force."""
+    chosen = settings or load_settings()
+    kek = load_kek(chosen.keys_dir, create=chosen.embedded)
+    async with AsyncExitStack() as stack:
+        database = Database(application_url(chosen), pool_size=4)
+        stack.push_async_callback(database.close)
+        async with database.transaction() as connection:
+            vault = await open_vault(connection, kek)
+        audit = AuditLog(database.engine, kek, chosen.recorder)
+        stack.push_async_callback(audit.close)
+        await audit.start()
+        yield Context(chosen, database, vault, audit, kek)

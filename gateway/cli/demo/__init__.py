@@ -1,0 +1,197 @@
+"""``siis demo``: the whole idea on one machine, with real processes, real sockets and the real database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from adapters.http import open_client
+from adapters.simulator.population import generate as simulate
+from gateway import embedded
+from gateway.cli.audit import report_json, verify_log
+from gateway.cli.context import Context, open_context
+from gateway.cli.db import bring_up
+from gateway.cli.demo import scenario
+from gateway.cli.demo.clients import callers, key_file, register
+from gateway.cli.demo.processes import DidNotStart, Institution, Processes, free_port
+from gateway.cli.demo.report import print_report, summary
+from gateway.cli.population import register_population
+from gateway.identity.models import Issuer
+from gateway.settings import Settings, load_settings
+from gateway.vault import write_secret
+from schemas.text import _
+
+PERSONS, SEED = 1000, 1
+_INSTITUTIONS = ("identificaciones", "identificaciones-soap", "mds", "mspbs", "minna")
+_SECRETS = ("identificaciones_password", "mds_password", "mspbs_api_key", "minna_password")
+_READY_WITHIN_S = 40.0
+_SETTLED_WITHIN_S = 60.0
+
+
+def demo(
+    leave: Annotated[bool, typer.Option("--exit", help=_("Terminar al final en vez de seguir sirviendo."))] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=_("Resumen en JSON en la última línea."))] = False,
+) -> None:
+    """Show the whole journey with five simulated institutions; exit 1 when a referral was lost or the log is broken."""
+    settings = load_settings()
+    if not settings.embedded:
+        typer.echo(_("La demostración usa el servidor incluido: quite SIIS_DATABASE_URL."), err=True)
+        raise typer.Exit(2)
+    console = Console(stderr=as_json)
+    was_running = embedded.status(settings.data_dir) is not None
+    try:
+        told = asyncio.run(_demo(settings, console, leave=leave, as_json=as_json))
+    except DidNotStart as error:
+        typer.echo(_("No se inició {name}; vea {log}").format(name=error.name, log=error.log), err=True)
+        raise typer.Exit(1) from None
+    finally:
+        # Who starts something puts it away; a server that ran before goes on.
+        if leave and not was_running:
+            embedded.stop(settings.data_dir)
+    if told["lost"] or not told["audit"]["ok"]:
+        raise typer.Exit(1)
+
+
+async def _demo(settings: Settings, console: Console, *, leave: bool, as_json: bool) -> dict[str, Any]:
+    started = time.monotonic()
+    folder = settings.data_dir / "demo"
+    processes = Processes(folder / "logs")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            for name in _INSTITUTIONS:
+                state = folder / f"{name}.sqlite"
+                arguments = ["--persons", str(PERSONS), "--seed", str(SEED), "--state", str(state.resolve())]
+                processes.start_institution(name, arguments)
+            task = progress.add_task(_("Preparando la base de datos"), total=None)
+            await asyncio.to_thread(bring_up, settings, demonstration=True)
+            async with open_context(settings) as context:
+                progress.update(task, description=_("Registrando 1.000 personas"))
+                await register_population(context, simulate(PERSONS, SEED), PERSONS, SEED, lambda _done: None)
+                await register(context)
+                progress.update(task, description=_("Iniciando instituciones, pasarela y trabajador"))
+                institutions = {name: processes.institution(name) for name in _INSTITUTIONS}
+                issuer = await _start_gateway(settings, processes, institutions)
+                progress.remove_task(task)
+                async with open_client(5.0) as http:
+                    await _connect_callback(http, institutions["mspbs"], issuer, settings)
+                    told = await _play(context, http, issuer, institutions, processes, progress)
+        told["seconds"] = round(time.monotonic() - started, 1)
+        print_report(console, told, issuer, settings.data_dir, leave=leave)
+        if as_json:
+            typer.echo(json.dumps(told, ensure_ascii=False))
+        if not leave:
+            await _until_interrupted()
+    finally:
+        await asyncio.to_thread(processes.end)
+    return told
+
+
+async def _play(
+    context: Context,
+    http: httpx.AsyncClient,
+    issuer: Issuer,
+    institutions: dict[str, Institution],
+    processes: Processes,
+    progress: Progress,
+) -> dict[str, Any]:
+    story = scenario.Story()
+    calling = callers(http, issuer, context.settings.data_dir)
+    async with context.database.connection() as connection:
+        story.status_before, gaps = await scenario.count_status(connection)
+        chosen = await scenario.choose(connection, gaps)
+    people = await scenario.prepare_consents(context)
+    task = progress.add_task(_("Enviando referencias"), total=len(chosen))
+    misbehaving = asyncio.create_task(scenario.trouble(http, institutions))
+    await scenario.refer(calling["demo-utgs"], chosen, story, lambda: progress.advance(task))
+    messages = scenario.message_folder()
+    if messages is not None:
+        await scenario.send_messages(calling["demo-mspbs-aps"], messages, story)
+    await scenario.ask(calling, people, story)
+    await misbehaving
+    task = progress.add_task(_("Recibiendo contrarreferencias"), total=len(story.acknowledged))
+    reached = await _settle(context, story, processes, lambda done: progress.update(task, completed=done))
+    async with context.database.connection() as connection:
+        story.status_after, _gaps = await scenario.count_status(connection)
+        channels = await scenario.delivered_by_channel(connection, list(story.acknowledged))
+        lost = await scenario.lost(http, connection, institutions, story)
+    report = await verify_log()
+    return summary(story, reached, channels, lost, report_json(report), messages is not None)
+
+
+async def _settle(
+    context: Context, story: scenario.Story, processes: Processes, progress: Callable[[int], None]
+) -> dict[str, int]:
+    deadline = time.monotonic() + _SETTLED_WITHIN_S
+    ids = list(story.acknowledged)
+    while True:
+        async with context.database.connection() as connection:
+            reached = await scenario.progress_of(connection, ids)
+        progress(len(ids) - reached["open"])
+        gone = processes.died()
+        if gone is not None:
+            raise DidNotStart(gone, processes.log_of(gone))
+        if not reached["open"] or time.monotonic() > deadline:
+            return reached
+        await asyncio.sleep(0.3)
+
+
+async def _start_gateway(settings: Settings, processes: Processes, institutions: dict[str, Institution]) -> Issuer:
+    data = settings.data_dir.resolve()
+    connections = {
+        item.name: {"address": item.address} | ({"host_key": item.host_key} if item.host_key else {})
+        for item in institutions.values()
+    }
+    settings.connections_file.write_text(yaml.safe_dump(connections), encoding="utf-8")
+    password = os.environ.get("SIIS_SIM_PASSWORD", "simulated-password")
+    for name in _SECRETS:
+        write_secret(settings.producer_secrets_dir / name, password.encode())
+    port = free_port()
+    issuer = Issuer(f"http://127.0.0.1:{port}")
+    environment = {"SIIS_DATA_DIR": str(data), "SIIS_ISSUER": issuer.url, "SIIS_PORT": str(port)}
+    pace = {"SIIS_POLL_INTERVAL_S": "0.5", "SIIS_RETRY_FIRST_S": "1"}
+    processes.start("serve", ["gateway.cli", "serve"], environment)
+    processes.start("worker", ["gateway.cli", "worker"], environment | pace)
+    deadline = time.monotonic() + _READY_WITHIN_S
+    async with open_client(5.0) as http:
+        while time.monotonic() < deadline and processes.died() is None:
+            with contextlib.suppress(httpx.HTTPError):
+                if (await http.get(f"{issuer.url}/health/ready")).json()["status"] == "ok":
+                    return issuer
+            await asyncio.sleep(0.1)
+    gone = processes.died() or "serve"
+    raise DidNotStart(gone, processes.log_of(gone))
+
+
+async def _connect_callback(http: httpx.AsyncClient, mspbs: Institution, issuer: Issuer, settings: Settings) -> None:
+    path = key_file(settings.data_dir, "demo-mspbs").resolve()
+    target = {"gateway": issuer.url, "client_id": "demo-mspbs", "key_file": str(path), "kid": _kid(path)}
+    answer = await http.post(f"{mspbs.control}/_control/callback", json=target)
+    answer.raise_for_status()
+
+
+def _kid(path: Path) -> str:
+    from joserfc.jwk import ECKey
+
+    return str(ECKey.import_key(path.read_bytes()).thumbprint())
+
+
+async def _until_interrupted() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    await stop.wait()

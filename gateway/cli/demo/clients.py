@@ -1,0 +1,106 @@
+"""The client systems of the demonstration: their keys, their registration, and calls in their name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from gateway import evidence
+from gateway.cli.context import Context
+from gateway.cli.token import request_token
+from gateway.identity import service
+from gateway.identity.keys import read_public_key
+from gateway.identity.models import Issuer
+from gateway.runtime import utc_now
+from gateway.vault import write_secret
+
+# Client id → institution and scopes. Each institution's system has its own key, as in production.
+CLIENTS: dict[str, tuple[str, frozenset[str]]] = {
+    "demo-utgs": ("UTGS", frozenset({"referrals.create", "referrals.read", "status.read"})),
+    "demo-mds": ("MDS", frozenset({"disclosures.create"})),
+    "demo-mtess": ("MTESS", frozenset({"disclosures.create"})),
+    "demo-snpp": ("SNPP", frozenset({"disclosures.create"})),
+    "demo-mec": ("MEC", frozenset({"disclosures.create"})),
+    "demo-mspbs": ("MSPBS", frozenset({"referrals.reply"})),
+    "demo-mspbs-aps": ("MSPBS", frozenset({"referrals.create", "referrals.read"})),
+}
+
+
+def key_file(data_dir: Path, client_id: str) -> Path:
+    """Return where a client's private key lies."""
+    return data_dir / "demo" / "keys" / f"{client_id}.pem"
+
+
+async def register(context: Context) -> None:
+    """Make the keys and register the clients that the database does not have."""
+    async with context.database.connection() as connection:
+        known = {client.id for client in await service.list_clients(connection)}
+    for client_id, (institution, scopes) in CLIENTS.items():
+        path = key_file(context.settings.data_dir, client_id)
+        if client_id in known and path.exists():
+            continue
+        public = _make_key(path)
+        async with context.database.transaction() as connection:
+            now = utc_now()
+            detail = await service.add_client(
+                connection,
+                client_id=client_id,
+                name=client_id,
+                institution=institution,
+                scopes=scopes,
+                assurance=1,
+                key=read_public_key(public),
+                now=now,
+            )
+            entry = evidence.entry(
+                "client.added",
+                "done",
+                at=now,
+                policy_version="none",
+                actor={"channel": "demonstration"},
+                what=detail,
+            )
+            await context.audit.stage(connection, entry)
+
+
+def _make_key(path: Path) -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_secret(path, pem)
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+@dataclass(slots=True)
+class Caller:
+    """One client system calling the gateway over HTTP."""
+
+    http: httpx.AsyncClient
+    issuer: Issuer
+    client_id: str
+    private_key: bytes
+    token: str = ""
+
+    async def post(
+        self, path: str, body: dict[str, Any] | bytes, *, key: str | None = None, media_type: str = "application/json"
+    ) -> httpx.Response:
+        """Call the gateway with a token, asking for one first."""
+        if not self.token:
+            self.token = await request_token(self.http, self.issuer, self.client_id, self.private_key)
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": media_type}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        if isinstance(body, bytes):
+            return await self.http.post(self.issuer.url + path, content=body, headers=headers)
+        return await self.http.post(self.issuer.url + path, json=body, headers=headers)
+
+
+def callers(http: httpx.AsyncClient, issuer: Issuer, data_dir: Path) -> dict[str, Caller]:
+    """Return every client system, ready to call."""
+    return {
+        client_id: Caller(http, issuer, client_id, key_file(data_dir, client_id).read_bytes()) for client_id in CLIENTS
+    }

@@ -1,0 +1,110 @@
+"""Starts and ends the processes of the demonstration: institutions, gateway and worker, each a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_GRACE_S = 15.0
+
+
+class DidNotStart(RuntimeError):
+    """A process ended or stayed silent instead of getting ready; ``log`` is where it wrote why."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        super().__init__(name)
+        self.name, self.log = name, log
+
+
+@dataclass(frozen=True, slots=True)
+class Institution:
+    """A running simulated institution: addresses of its service and of its switches."""
+
+    name: str
+    address: str
+    control: str
+    host_key: str | None
+
+
+class Processes:
+    """The processes started so far; ended in reverse order."""
+
+    def __init__(self, log_dir: Path) -> None:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        self._log_dir = log_dir
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start ``python -m …`` with its errors in a log file."""
+        with self.log_of(name).open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        self._running[name] = process
+        return process
+
+    def start_institution(self, name: str, arguments: list[str]) -> None:
+        """Start a simulated institution; :meth:`institution` waits for it."""
+        self.start(name, ["adapters.simulator", name, *arguments], {})
+
+    def institution(self, name: str, within_s: float = 30.0) -> Institution:
+        """Return a started institution once it has printed that it is ready; raises :class:`DidNotStart`."""
+        line = self._first_line(name, within_s)
+        try:
+            ready: dict[str, Any] = json.loads(line)
+            return Institution(name, ready["address"], ready["control"], ready.get("host_key"))
+        except (ValueError, KeyError):
+            raise DidNotStart(name, self.log_of(name)) from None
+
+    def log_of(self, name: str) -> Path:
+        """Return the file that holds what a process wrote to its standard error."""
+        return self._log_dir / f"{name}.log"
+
+    def died(self) -> str | None:
+        """Return the name of a process that ended by itself, or None."""
+        return next((name for name, process in self._running.items() if process.poll() is not None), None)
+
+    def end(self) -> None:
+        """End every process: asked first, killed after a grace."""
+        for process in reversed(self._running.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_S
+        for process in reversed(self._running.values()):
+            try:
+                process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        self._running.clear()
+
+    def _first_line(self, name: str, within_s: float) -> bytes:
+        stream = self._running[name].stdout
+        if stream is None or not select.select([stream], [], [], within_s)[0]:
+            raise DidNotStart(name, self.log_of(name))
+        return stream.readline()
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

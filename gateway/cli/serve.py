@@ -1,0 +1,54 @@
+"""``siis serve``: the HTTP process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from audit import integrator
+from gateway.settings import load_settings
+from schemas.text import _
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help=_("Dirección donde escuchar."))] = None,
+    port: Annotated[int | None, typer.Option(help=_("Puerto donde escuchar."))] = None,
+) -> None:
+    """Serve the HTTP interfaces until interrupted; requests under way are finished first."""
+    settings = load_settings()
+    asyncio.run(_serve(host or settings.host, settings.port if port is None else port))
+
+
+async def _serve(host: str, port: int) -> None:
+    from gateway.api.app import create_app
+    from gateway.runtime import open_runtime
+
+    settings = load_settings()
+    async with open_runtime(settings) as runtime:
+        config = uvicorn.Config(
+            create_app(runtime),
+            host=host,
+            port=port,
+            http="httptools",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=20,
+            h11_max_incomplete_event_size=16 * 1024,
+        )
+        stop = asyncio.Event()
+        integrating = asyncio.create_task(integrator.run(runtime.database.engine, runtime.signer, stop))
+        # What was made at the start stays: the collector need not look at it again (docs/performance.md).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 1000)
+        try:
+            await uvicorn.Server(config).serve()
+        finally:
+            stop.set()
+            await integrating

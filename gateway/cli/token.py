@@ -1,0 +1,72 @@
+"""``siis client token``: asks for an access token as a client system does, with its private key."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
+from adapters.http import open_client
+from gateway.identity.models import Issuer
+from gateway.settings import load_settings
+from schemas.ids import uuid7
+from schemas.text import _
+
+_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+async def request_token(client: httpx.AsyncClient, issuer: Issuer, client_id: str, private_key: bytes) -> str:
+    """Return an access token for a client (RFC 7523 section 2.2); raises httpx.HTTPStatusError when refused."""
+    key = ECKey.import_key(private_key)
+    now = int(time.time())
+    claims = {
+        "iss": client_id,
+        "sub": client_id,
+        "aud": issuer.token_endpoint,
+        "jti": str(uuid7()),
+        "iat": now,
+        "exp": now + 60,
+    }
+    assertion = jwt.encode({"alg": "ES256", "kid": key.thumbprint()}, claims, key, ["ES256"])
+    form = {"grant_type": "client_credentials", "client_assertion_type": _TYPE, "client_assertion": assertion}
+    answer = await client.post(issuer.token_endpoint, data=form)
+    answer.raise_for_status()
+    return str(answer.json()["access_token"])
+
+
+def token(
+    client_id: Annotated[str, typer.Argument(metavar="ID", help=_("Identificador del cliente."))],
+    key: Annotated[Path, typer.Option(help=_("Clave privada EC P-256 en PEM."))],
+    url: Annotated[str | None, typer.Option(help=_("Dirección de la pasarela; por omisión SIIS_ISSUER."))] = None,
+) -> None:
+    """Print a fresh access token."""
+    issuer = Issuer(url or load_settings().issuer)
+    try:
+        private = key.read_bytes()
+    except OSError:
+        typer.echo(_("No se puede leer el archivo {path}.").format(path=key), err=True)
+        raise typer.Exit(2) from None
+    try:
+        typer.echo(asyncio.run(_request(issuer, client_id, private)))
+    except (JoseError, ValueError):
+        typer.echo(_("{path}: no es una clave privada EC P-256 en PEM.").format(path=key), err=True)
+        raise typer.Exit(2) from None
+    except httpx.HTTPStatusError as error:
+        text = _("La pasarela no dio el token ({status}): revise el identificador y la clave.")
+        typer.echo(text.format(status=error.response.status_code), err=True)
+        raise typer.Exit(1) from None
+    except httpx.HTTPError:
+        typer.echo(_("La pasarela no responde en {url}.").format(url=issuer.url), err=True)
+        raise typer.Exit(1) from None
+
+
+async def _request(issuer: Issuer, client_id: str, private: bytes) -> str:
+    async with open_client(5.0) as client:
+        return await request_token(client, issuer, client_id, private)

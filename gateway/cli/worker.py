@@ -1,0 +1,32 @@
+"""``siis worker``: the process that delivers, polls, and numbers the log."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from audit import integrator
+from gateway.settings import load_settings
+
+
+def worker() -> None:
+    """Deliver referrals and poll for counter-referrals until interrupted; jobs under way are finished first."""
+    asyncio.run(_work())
+
+
+async def _work() -> None:
+    from gateway.delivery.worker import run_jobs
+    from gateway.jobs import job_app
+    from gateway.runtime import open_runtime
+
+    settings = load_settings()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    async with open_runtime(settings) as runtime, asyncio.TaskGroup() as tasks:
+        tasks.create_task(integrator.run(runtime.database.engine, runtime.signer, stop))
+        for adapter in runtime.adapters.polling():
+            tasks.create_task(runtime.replies.run(adapter, settings.poll_interval_s, stop))
+        jobs = job_app(runtime.database.url)
+        tasks.create_task(run_jobs(jobs, runtime.delivery, concurrency=settings.worker_concurrency, stop=stop))

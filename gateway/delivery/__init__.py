@@ -1,0 +1,1 @@
+"""Durable delivery of referrals to their recipients."""

@@ -1,0 +1,45 @@
+"""What the domain refuses, in the words the faces translate: each has a stable code and, maybe, a field."""
+
+from __future__ import annotations
+
+from audit.models import Receipt
+
+
+class Refusal(Exception):
+    """A request the domain does not carry out; ``code`` is stable, ``pointer`` names the field (RFC 6901)."""
+
+    def __init__(self, code: str, *, pointer: str | None = None, receipt: Receipt | None = None) -> None:
+        super().__init__(code)
+        self.code, self.pointer, self.receipt = code, pointer, receipt
+
+
+class BadRequest(Refusal):
+    """The request itself is wrong: an unknown code, an identifier that is not one."""
+
+
+class Denied(Refusal):
+    """The decision was no, for a reason that does not depend on the subject."""
+
+    def __init__(self, reasons: tuple[str, ...], receipt: Receipt) -> None:
+        super().__init__("denied", receipt=receipt)
+        self.reasons = reasons
+
+
+class NotFound(Refusal):
+    """Nothing there, or nothing this caller may learn of: the two look the same."""
+
+
+class Conflict(Refusal):
+    """The request contradicts what is already there: another body under one key, an event out of order."""
+
+    def __init__(self, code: str, *, detail: str | None = None) -> None:
+        super().__init__(code)
+        self.detail = detail
+
+
+class ProducerFailed(Refusal):
+    """The producer's system did not answer usefully; ``kind`` is unavailable, malformed or rejected."""
+
+    def __init__(self, kind: str, receipt: Receipt, retry_after_s: float | None = None) -> None:
+        super().__init__(f"producer-{kind}", receipt=receipt)
+        self.kind, self.retry_after_s = kind, retry_after_s

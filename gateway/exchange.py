@@ -1,0 +1,227 @@
+"""The disclosure journey: decide, record the intent, ask the producer, record the disclosure, release.
+
+Nothing leaves before its entry is committed, and no producer is asked before the intent is (DESIGN 3 and 9.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from adapters.models import Adapter, FetchOutcome, Found, Identifier, Malformed, NotFound, Rejected, Unavailable
+from adapters.registry import Adapters
+from audit.models import Receipt
+from audit.service import AuditLog
+from consent.decision import decide
+from consent.models import Caller, Decision, Request, SubjectFacts
+from consent.policy import PolicyStore
+from gateway import errors, evidence
+from gateway.database import Database
+from gateway.registry import service as registry
+from gateway.registry.facts import subject_facts
+from gateway.registry.models import PersonRef
+from gateway.vault import Vault
+from schemas.codes import code_list
+from schemas.errors import InvalidIdentifier
+from schemas.permit import Permit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisclosureRequest:
+    """A request as the caller wrote it, already checked against its schema."""
+
+    system: str
+    identifier: str
+    dataset: str
+    fields: tuple[str, ...]
+    purpose: str
+    basis: str
+    agreement: str | None
+    case: str | None
+    correlation: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosure:
+    """What is released: facts by field, neutral codes of the withheld fields, the source, and the receipt."""
+
+    dataset: str
+    facts: dict[str, Any]
+    withheld: tuple[str, ...]
+    outcome: Found
+    obligations: tuple[str, ...]
+    receipt: Receipt
+
+
+class Exchange:
+    """Carries out disclosures over the rooms below."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        vault: Vault,
+        audit: AuditLog,
+        policies: PolicyStore,
+        adapters: Adapters,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database, self._vault, self._audit = database, vault, audit
+        self._policies, self._adapters, self._now = policies, adapters, now
+        self._not_found_times: deque[float] = deque([0.02], maxlen=64)
+
+    async def disclose(self, caller: Caller, asked: DisclosureRequest, *, adapter: Adapter | None = None) -> Disclosure:
+        """Answer a request for facts about one person, from one adapter only if it is given.
+
+        Raises :class:`~gateway.errors.BadRequest`, ``Denied``, ``NotFound`` or ``ProducerFailed``; every one of them,
+        and the answer, has its entry in the log before it leaves. AuditUnavailable when the log cannot be written.
+        """
+        started = time.monotonic()
+        dataset = code_list("datasets").get(asked.dataset)
+        if dataset is None or dataset.get("internal"):
+            raise errors.BadRequest("unknown-dataset", pointer="/dataset")
+        for place, field in enumerate(asked.fields):
+            if field not in dataset["fields"]:
+                raise errors.BadRequest("unknown-field", pointer=f"/fields/{place}")
+        identifier = _identifier(asked)
+        async with self._database.connection() as connection:
+            who = await registry.find_person(connection, self._vault, identifier.system, identifier.value)
+            facts = await subject_facts(connection, who)
+        request = _request(caller, asked, dataset["holder"], self._now())
+        decision = decide(request, facts, self._policies.current)
+        if decision.permit is None:
+            await self._refuse(request, decision, facts, asked.correlation, started)
+        return await self._ask(request, decision, decision.permit, who, identifier, asked.correlation, started, adapter)
+
+    async def _ask(
+        self,
+        request: Request,
+        decision: Decision,
+        permit: Permit | None,
+        who: PersonRef | None,
+        identifier: Identifier,
+        correlation: str | None,
+        started: float,
+        adapter: Adapter | None,
+    ) -> Disclosure:
+        if permit is None:
+            raise TypeError("no permit")
+        subject = None if who is None else who.id
+        intent = evidence.decided("disclosure.intent", request, decision, subject=subject, correlation=correlation)
+        await self._audit.append(intent)
+        outcome = await self._fetch(permit, identifier, adapter)
+        exchange = {"intent": str(intent.id), **_told(outcome)}
+        if not isinstance(outcome, Found):
+            receipt = await self._audit.append(
+                evidence.decided(
+                    "disclosure.unanswered",
+                    request,
+                    decision,
+                    subject=subject,
+                    correlation=correlation,
+                    outcome="failed",
+                    exchange=exchange,
+                )
+            )
+            if isinstance(outcome, NotFound):
+                self._not_found_times.append(time.monotonic() - started)
+                raise errors.NotFound("not-found", receipt=receipt)
+            raise errors.ProducerFailed(
+                type(outcome).__name__.lower(), receipt, getattr(outcome, "retry_after_s", None)
+            )
+        released = {field: outcome.facts.get(field) for field in request.fields if field in decision.released}
+        receipt = await self._audit.append(
+            evidence.decided(
+                "disclosure.released",
+                request,
+                decision,
+                subject=subject,
+                correlation=correlation,
+                exchange=exchange,
+            )
+        )
+        return Disclosure(
+            dataset=request.dataset,
+            facts=released,
+            withheld=tuple(field for field in request.fields if field not in decision.released),
+            outcome=outcome,
+            obligations=decision.obligations,
+            receipt=receipt,
+        )
+
+    async def _fetch(self, permit: Permit, identifier: Identifier, only: Adapter | None) -> FetchOutcome:
+        outcome: FetchOutcome | None = None
+        for adapter in self._adapters.holding(permit.dataset) if only is None else (only,):
+            outcome = await adapter.fetch(permit, permit.dataset, identifier)
+            # Only silence passes the question on: an answer, even a refusal, is the source's answer.
+            if not isinstance(outcome, Unavailable):
+                return outcome
+        if outcome is None:
+            raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
+        return outcome
+
+    async def _refuse(
+        self, request: Request, decision: Decision, facts: SubjectFacts, correlation: str | None, started: float
+    ) -> None:
+        receipt = await self._audit.append(
+            evidence.decided(
+                "disclosure.denied",
+                request,
+                decision,
+                subject=facts.subject,
+                correlation=correlation,
+            )
+        )
+        if not decision.hides_subject:
+            raise errors.Denied(decision.reasons, receipt)
+        # The answer takes as long as a producer's "not found" lately took, so the clock tells nothing either.
+        pause = random.choice(self._not_found_times) - (time.monotonic() - started)  # noqa: S311
+        await asyncio.sleep(max(pause, 0.0))
+        raise errors.NotFound("not-found", receipt=receipt)
+
+
+def _identifier(asked: DisclosureRequest) -> Identifier:
+    try:
+        return Identifier(asked.system, registry.normalise(asked.system, asked.identifier))
+    except InvalidIdentifier:
+        raise errors.BadRequest("bad-identifier", pointer="/subject/value") from None
+
+
+def _request(caller: Caller, asked: DisclosureRequest, holder: str, at: datetime) -> Request:
+    return Request(
+        action="disclosure.fetch",
+        caller=caller,
+        holder=holder,
+        dataset=asked.dataset,
+        fields=asked.fields,
+        purpose=asked.purpose,
+        basis=asked.basis,
+        agreement=asked.agreement,
+        case=asked.case,
+        at=at,
+    )
+
+
+def _told(outcome: FetchOutcome) -> dict[str, Any]:
+    provenance = outcome.provenance
+    told: dict[str, Any] = {
+        "outcome": type(outcome).__name__,
+        "adapter": provenance.adapter,
+        "institution": provenance.institution,
+        "at": provenance.at.isoformat(),
+        "duration_ms": provenance.duration_ms,
+        "attempts": provenance.attempts,
+    }
+    if provenance.raw_sha256 is not None:
+        told["answer_sha256"] = provenance.raw_sha256.hex()
+    if isinstance(outcome, Malformed | Unavailable):
+        told["reason"] = outcome.reason
+    if isinstance(outcome, Rejected):
+        told["reason"] = outcome.code
+    return told

@@ -1,0 +1,57 @@
+"""Why a caller, a key or a change to a client is refused; reasons are stable codes, never the offending value."""
+
+from __future__ import annotations
+
+
+class TokenError(Exception):
+    """A credential is refused.
+
+    ``reason`` is a stable code for the log; ``client_id`` names the client only when a signature proved who it is.
+    """
+
+    def __init__(self, reason: str, client_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.client_id = reason, client_id
+
+
+class OperatorError(TokenError):
+    """The token stands, but the operator assertion that came with it does not."""
+
+
+class ScopeError(TokenError):
+    """The token does not reach this far (RFC 6750 section 3.1, ``insufficient_scope``); ``scope`` is what it lacks."""
+
+    def __init__(self, scope: str, client_id: str) -> None:
+        super().__init__("scope", client_id)
+        self.scope = scope
+
+
+class DirectoryUnavailable(RuntimeError):
+    """What is known about clients is too old to trust, so nobody can be let in."""
+
+
+class KeyRefused(ValueError):
+    """A file does not hold the public key that a client must register.
+
+    ``reason``: ``unreadable``, ``private``, ``certificate``, ``type``, ``curve``, ``use`` or ``kid``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class KeyFileError(RuntimeError):
+    """A signing key file is missing, unreadable or open to others; the text names the file."""
+
+
+class ClientError(ValueError):
+    """A change to a client that cannot be made.
+
+    ``reason``: ``id``, ``name``, ``exists``, ``unknown``, ``disabled``, ``institution``, ``scope``, ``assurance``,
+    ``key-known`` or ``grace``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,1 @@
+"""Referrals and counter-referrals: the state table, and the service that moves along it."""

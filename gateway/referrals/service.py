@@ -1,0 +1,399 @@
+"""Creates referrals and takes counter-referrals: each in one transaction with its event, entry and delivery job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.models import Reply
+from audit.models import Receipt
+from audit.service import AuditLog
+from consent.decision import decide
+from consent.models import REFERRAL_FIELDS, SEND, Caller, Decision, Request
+from consent.policy import PolicyStore
+from gateway import errors, evidence, jobs
+from gateway.catalogue import service as catalogue
+from gateway.database import Database
+from gateway.referrals import states, store
+from gateway.referrals.models import NewReferral, Referral, ReferralEvent, ReviewNote
+from gateway.referrals.tables import referral
+from gateway.registry import service as registry
+from gateway.registry.facts import subject_facts
+from gateway.registry.models import PersonRef
+from gateway.vault import Vault
+from schemas.codes import code_list, require_code
+from schemas.errors import InvalidIdentifier, UnknownCode
+from schemas.ids import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command that creates, with what makes its repetition harmless: the caller's key and the bytes received."""
+
+    client_id: str
+    key: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer to a command; ``replayed`` when the same command had been done before."""
+
+    status: int
+    answer: dict[str, Any]
+    replayed: bool
+
+
+class _Refused(Exception):
+    """Rolls the transaction back before the denial is appended (DESIGN 9.3)."""
+
+    def __init__(self, request: Request, decision: Decision, subject: UUID | None) -> None:
+        super().__init__()
+        self.request, self.decision, self.subject = request, decision, subject
+
+
+class ReferralService:
+    """The referral journey up to the job that delivers, and back from the reply."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        vault: Vault,
+        audit: AuditLog,
+        policies: PolicyStore,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database, self._vault, self._audit = database, vault, audit
+        self._policies, self._now = policies, now
+
+    async def create(self, caller: Caller, command: Command, new: NewReferral) -> Done:
+        """Accept a referral: 201 and a receipt, or BadRequest, Denied, NotFound, Conflict; nothing in between."""
+        try:
+            async with self._database.transaction() as connection:
+                return await self._create(connection, caller, command, new)
+        except _Refused as refused:
+            receipt = await self._audit.append(
+                evidence.decided(
+                    "referral.denied",
+                    refused.request,
+                    refused.decision,
+                    subject=refused.subject,
+                    correlation=new.correlation,
+                )
+            )
+            if refused.decision.hides_subject:
+                raise errors.NotFound("not-found", receipt=receipt) from None
+            raise errors.Denied(refused.decision.reasons, receipt) from None
+
+    async def _create(self, connection: AsyncConnection, caller: Caller, command: Command, new: NewReferral) -> Done:
+        earlier = await self._remembered(connection, command)
+        if earlier is not None:
+            return earlier
+        service = (await catalogue.services(connection)).get(new.service)
+        if service is None:
+            raise errors.BadRequest("unknown-service", pointer="/service")
+        _require_reason(new.reason_code, "referral", "/reason/code")
+        if new.foreign is not None and await store.by_foreign(connection, caller.institution, new.foreign):
+            raise errors.Conflict("already-referred")
+        who = await self._subject(connection, new)
+        facts = await subject_facts(connection, who)
+        at = self._now()
+        request = Request(
+            action=SEND,
+            caller=caller,
+            holder=service.institution,
+            dataset=f"service:{service.code}",
+            fields=REFERRAL_FIELDS,
+            purpose=new.purpose,
+            basis=new.basis,
+            agreement=new.agreement,
+            case=new.case,
+            at=at,
+            channel=new.channel,
+            registers_subject=new.registers is not None,
+        )
+        decision = decide(request, facts, self._policies.current)
+        if decision.permit is None:
+            raise _Refused(request, decision, None if who is None else who.id)
+        if who is None:
+            who = await self._register(connection, new)
+        due_on = (at + timedelta(days=service.response_days)).date()
+        current = await self._insert(connection, caller, new, who, service.institution, due_on, at)
+        entry = evidence.decided(
+            "referral.created",
+            request,
+            decision,
+            subject=who.id,
+            correlation=new.correlation,
+            exchange={"referral": str(current.id), "state": current.state, "recipient": current.recipient},
+        )
+        receipt = await self._audit.stage(connection, entry)
+        await store.add_event(
+            connection,
+            self._vault,
+            current,
+            "create",
+            actor=caller.institution,
+            at=at,
+            facts={"priority": new.priority, "reason": new.reason_code, **new.event_facts},
+            texts={"reason": new.reason_text, "kept": new.kept} if new.reason_text or new.kept else None,
+            entry_id=entry.id,
+        )
+        await jobs.defer_delivery(connection, current.id)
+        answer = {
+            "id": str(current.id),
+            "state": current.state,
+            "recipient": current.recipient,
+            "due_on": due_on.isoformat(),
+            "receipt": receipt_json(receipt),
+        }
+        await store.remember(connection, command.client_id, command.key, command.body, 201, answer)
+        return Done(201, answer, replayed=False)
+
+    async def reply(
+        self, institution: str, reply: Reply, *, command: Command | None = None, channel: str = "api"
+    ) -> Done:
+        """Take a counter-referral in a transaction of its own; see :meth:`apply`."""
+        async with self._database.transaction() as connection:
+            if command is not None:
+                earlier = await self._remembered(connection, command)
+                if earlier is not None:
+                    return earlier
+            done = await self.apply(connection, institution, reply, channel=channel)
+            if command is not None:
+                await store.remember(connection, command.client_id, command.key, command.body, done.status, done.answer)
+            return done
+
+    async def apply(self, connection: AsyncConnection, institution: str, reply: Reply, *, channel: str) -> Done:
+        """Move a referral by what its recipient reports, and update the protection status with a result.
+
+        Raises NotFound when the referral is not the institution's, Conflict when the event is out of order. A
+        message that came before is answered as before and changes nothing.
+        """
+        current = await store.by_id(connection, reply.referral_id, lock=True)
+        if current is None or current.recipient != institution:
+            raise errors.NotFound("not-found")
+        if await store.event_with_message(connection, current.id, institution, reply.message_id) is not None:
+            return Done(200, {"id": str(current.id), "state": current.state}, replayed=True)
+        if reply.reason_code is not None:
+            _require_reason(reply.reason_code, "decline" if reply.event == "decline" else "not_provided", "/reason")
+        steps = states.path(current.state, reply.event)
+        if steps is None:
+            raise errors.Conflict("out-of-order", detail=f"{current.state} → {reply.event}")
+        at = self._now()
+        after = current.state
+        for kind in steps[:-1]:
+            after = await store.add_event(
+                connection, self._vault, current, kind, actor=institution, at=at, state_before=after, synthesised=True
+            )
+        codes = {"outcome": reply.outcome, "reason": reply.reason_code, "appointment_at": reply.appointment_at}
+        facts = {name: value for name, value in codes.items() if value is not None}
+        written = {"reason": reply.reason_text, "place": reply.place, "proof": reply.proof_reference}
+        texts = {name: value for name, value in written.items() if value}
+        reached = states.TRANSITIONS[(after, reply.event)]
+        entry = evidence.entry(
+            "counterreferral.received",
+            "done",
+            at=at,
+            subject=current.person_id,
+            policy_version=self._policies.current.version,
+            actor={"institution": institution, "channel": channel},
+            exchange={
+                "referral": str(current.id),
+                "message": reply.message_id,
+                "event": reply.event,
+                "state_before": current.state,
+                "state_after": reached,
+                **facts,
+            },
+        )
+        receipt = await self._audit.stage(connection, entry)
+        await store.add_event(
+            connection,
+            self._vault,
+            current,
+            reply.event,
+            actor=institution,
+            at=at,
+            state_before=after,
+            occurred_on=reply.occurred_on,
+            message_id=reply.message_id,
+            facts=facts,
+            texts=texts,
+            entry_id=entry.id,
+        )
+        values: dict[str, Any] = {"state": reached}
+        if current.state == states.CREATED:
+            values["delivery"] = "transmitted"
+        await store.change(connection, current.id, **values)
+        if reply.outcome is not None:
+            await self._update_status(connection, current, reply)
+        return Done(201, {"id": str(current.id), "state": reached, "receipt": receipt_json(receipt)}, replayed=False)
+
+    async def review(self, caller: Caller, command: Command, note: ReviewNote) -> Done:
+        """Add a reviewer's note to the requester's referral with a foreign number; NotFound when there is none."""
+        async with self._database.transaction() as connection:
+            earlier = await self._remembered(connection, command)
+            if earlier is not None:
+                return earlier
+            current = await store.by_foreign(connection, caller.institution, note.foreign, lock=True)
+            if current is None:
+                raise errors.NotFound("not-found")
+            at = self._now()
+            entry = evidence.entry(
+                "referral.reviewed",
+                "done",
+                at=at,
+                policy_version=self._policies.current.version,
+                subject=current.person_id,
+                actor={"client": caller.client_id, "institution": caller.institution, "user": caller.user},
+                exchange={"referral": str(current.id), "state": current.state, **note.facts},
+            )
+            receipt = await self._audit.stage(connection, entry)
+            await store.add_event(
+                connection,
+                self._vault,
+                current,
+                "review",
+                actor=caller.institution,
+                at=at,
+                facts=note.facts,
+                texts=note.texts,
+                entry_id=entry.id,
+            )
+            answer = {"id": str(current.id), "state": current.state, "receipt": receipt_json(receipt)}
+            await store.remember(connection, command.client_id, command.key, command.body, 201, answer)
+            return Done(201, answer, replayed=False)
+
+    async def read(self, caller: Caller, referral_id: UUID) -> tuple[Referral, list[ReferralEvent], Receipt]:
+        """Return a referral with its events to one of its two parties; the reading is an entry too."""
+        async with self._database.connection() as connection:
+            current = await store.by_id(connection, referral_id)
+            if current is None or caller.institution not in (current.requester, current.recipient):
+                raise errors.NotFound("not-found")
+            happened = await store.events(connection, self._vault, referral_id)
+        receipt = await self._audit.append(
+            evidence.entry(
+                "referral.read",
+                "done",
+                at=self._now(),
+                policy_version=self._policies.current.version,
+                subject=current.person_id,
+                actor={"client": caller.client_id, "institution": caller.institution, "user": caller.user},
+                exchange={"referral": str(referral_id)},
+            )
+        )
+        return current, happened, receipt
+
+    async def _remembered(self, connection: AsyncConnection, command: Command) -> Done | None:
+        try:
+            earlier = await store.remembered(connection, command.client_id, command.key, command.body)
+        except ValueError:
+            raise errors.Conflict("idempotency-key-reused") from None
+        return None if earlier is None else Done(earlier[0], earlier[1], replayed=True)
+
+    async def _subject(self, connection: AsyncConnection, new: NewReferral) -> PersonRef | None:
+        try:
+            known_as = [(system, registry.normalise(system, value)) for system, value in new.identifiers]
+        except InvalidIdentifier:
+            raise errors.BadRequest("bad-identifier", pointer="/subject/value") from None
+        for system, value in known_as:
+            who = await registry.find_person(connection, self._vault, system, value)
+            if who is not None:
+                if new.registers is not None:
+                    await registry.add_identifiers(connection, self._vault, who.id, known_as)
+                return who
+        return None
+
+    async def _register(self, connection: AsyncConnection, new: NewReferral) -> PersonRef:
+        if new.registers is None:
+            raise errors.NotFound("not-found")
+        await registry.register(connection, self._vault, [new.registers])
+        who = await registry.find_person(connection, self._vault, "siis", str(new.registers.id))
+        if who is None:
+            raise errors.NotFound("not-found")
+        return who
+
+    async def _insert(
+        self,
+        connection: AsyncConnection,
+        caller: Caller,
+        new: NewReferral,
+        who: PersonRef,
+        recipient: str,
+        due_on: Any,
+        at: datetime,
+    ) -> Referral:
+        referral_id = uuid7()
+        texts = json.dumps({"reason": new.reason_text, "case": new.case}, ensure_ascii=False)
+        await connection.execute(
+            insert(referral).values(
+                id=referral_id,
+                person_id=who.id,
+                service=new.service,
+                requester=caller.institution,
+                recipient=recipient,
+                client_id=caller.client_id,
+                purpose=new.purpose,
+                basis=new.basis,
+                agreement=new.agreement,
+                caller={
+                    "roles": sorted(caller.roles),
+                    "assurance": caller.assurance,
+                    "user_verified": caller.user_verified,
+                    "channel": new.channel,
+                },
+                reason_code=new.reason_code,
+                texts=self._vault.seal("referral.texts", referral_id, texts),
+                priority=new.priority,
+                state=states.CREATED,
+                delivery="pending",
+                created_at=at,
+                due_on=due_on,
+                foreign_system=None if new.foreign is None else new.foreign[0],
+                foreign_value=None if new.foreign is None else new.foreign[1],
+            )
+        )
+        created = await store.by_id(connection, referral_id)
+        if created is None:
+            raise LookupError("referral vanished inside its own transaction")
+        return created
+
+    async def _update_status(self, connection: AsyncConnection, current: Referral, reply: Reply) -> None:
+        services = await catalogue.services(connection)
+        who = await registry.find_person(connection, self._vault, "siis", str(current.person_id))
+        if reply.outcome is None or who is None or current.service not in services:
+            return
+        await registry.record_fact(
+            connection,
+            person_id=current.person_id,
+            household_id=who.household_id,
+            service=services[current.service],
+            protected=code_list("outcomes")[reply.outcome]["protected"],
+            source=current.recipient,
+            instrument="counter-referral",
+            observed_on=reply.occurred_on,
+            referral_id=current.id,
+        )
+
+
+def receipt_json(receipt: Receipt) -> dict[str, str]:
+    """Return a receipt as every answer shows it: entry id and leaf hash (hexadecimal)."""
+    return {"entry_id": str(receipt.entry_id), "leaf_hash": receipt.leaf_hash.hex()}
+
+
+def _require_reason(code: str, use: str, pointer: str) -> None:
+    try:
+        uses = require_code("reasons", code)["use"]
+    except UnknownCode:
+        raise errors.BadRequest("unknown-reason", pointer=pointer) from None
+    if use not in uses:
+        raise errors.BadRequest("unknown-reason", pointer=pointer)

@@ -1,0 +1,166 @@
+"""Reads and writes referrals and their events; moves a referral along the state table in the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.referrals.models import Referral, ReferralEvent
+from gateway.referrals.states import TRANSITIONS
+from gateway.referrals.tables import idempotency, referral, referral_event
+from gateway.vault import Vault
+from schemas.canonical import sha256
+from schemas.ids import uuid7
+
+_COLUMNS = tuple(referral.c[name] for name in Referral.__dataclass_fields__)
+
+
+async def by_id(connection: AsyncConnection, referral_id: UUID, *, lock: bool = False) -> Referral | None:
+    """Return a referral by id, or None; with ``lock`` nobody else moves it until the transaction ends."""
+    return await _one(connection, referral.c.id == referral_id, lock=lock)
+
+
+async def by_foreign(
+    connection: AsyncConnection, requester: str, foreign: tuple[str, str], *, lock: bool = False
+) -> Referral | None:
+    """Return a requester's referral by the number (system, value) its own system gave it, or None."""
+    mine = and_(
+        referral.c.requester == requester,
+        referral.c.foreign_system == foreign[0],
+        referral.c.foreign_value == foreign[1],
+    )
+    return await _one(connection, mine, lock=lock)
+
+
+async def _one(connection: AsyncConnection, condition: ColumnElement[bool], *, lock: bool) -> Referral | None:
+    query = select(*_COLUMNS).where(condition)
+    row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
+    return None if row is None else Referral(**row._mapping)
+
+
+async def events(connection: AsyncConnection, vault: Vault, referral_id: UUID) -> list[ReferralEvent]:
+    """Return the events of a referral in their order, texts decrypted."""
+    table = referral_event.c
+    rows = await connection.execute(
+        select(referral_event).where(table.referral_id == referral_id).order_by(table.number)
+    )
+    return [
+        ReferralEvent(
+            number=row.number,
+            type=row.type,
+            actor=row.actor,
+            at=row.at,
+            occurred_on=row.occurred_on,
+            state_before=row.state_before,
+            state_after=row.state_after,
+            synthesised=row.synthesised,
+            facts=row.facts,
+            texts={} if row.texts is None else json.loads(vault.open("referral_event.texts", row.id, row.texts)),
+            entry_id=row.entry_id,
+        )
+        for row in rows
+    ]
+
+
+async def add_event(
+    connection: AsyncConnection,
+    vault: Vault,
+    current: Referral,
+    kind: str,
+    *,
+    actor: str,
+    at: datetime,
+    state_before: str | None = None,
+    occurred_on: date | None = None,
+    synthesised: bool = False,
+    message_id: str | None = None,
+    facts: dict[str, Any] | None = None,
+    texts: dict[str, Any] | None = None,
+    entry_id: UUID | None = None,
+) -> str:
+    """Append an event; return the state after it: the table's next one, or the same for an event that moves nothing."""
+    before = state_before or current.state
+    after = TRANSITIONS.get((before, kind), before)
+    event_id = uuid7()
+    number = await connection.scalar(
+        select(func.coalesce(func.max(referral_event.c.number), 0) + 1).where(
+            referral_event.c.referral_id == current.id
+        )
+    )
+    sealed = None
+    if texts:
+        sealed = vault.seal("referral_event.texts", event_id, json.dumps(texts, ensure_ascii=False))
+    await connection.execute(
+        insert(referral_event).values(
+            id=event_id,
+            referral_id=current.id,
+            number=number,
+            type=kind,
+            actor=actor,
+            at=at,
+            occurred_on=occurred_on,
+            state_before=before,
+            state_after=after,
+            synthesised=synthesised,
+            message_id=message_id,
+            facts=facts or {},
+            texts=sealed,
+            entry_id=entry_id,
+        )
+    )
+    return after
+
+
+async def change(connection: AsyncConnection, referral_id: UUID, **values: Any) -> None:
+    """Set columns of a referral."""
+    await connection.execute(
+        update(referral).where(referral.c.id == referral_id).values(updated_at=func.now(), **values)
+    )
+
+
+async def event_with_message(connection: AsyncConnection, referral_id: UUID, actor: str, message_id: str) -> str | None:
+    """Return the type of the event that an institution's message made earlier, or None."""
+    table = referral_event.c
+    return await connection.scalar(
+        select(table.type).where(table.referral_id == referral_id, table.actor == actor, table.message_id == message_id)
+    )
+
+
+async def remembered(
+    connection: AsyncConnection, client_id: str, key: str, body: bytes
+) -> tuple[int, dict[str, Any]] | None:
+    """Return the earlier answer to the same request, or None; raise ValueError when the key had another body.
+
+    Takes a lock on the key until the transaction ends, so two requests with one key run one after the other.
+    """
+    await connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5112))"), {"name": f"{client_id}\x1f{key}"}
+    )
+    row = (
+        await connection.execute(
+            select(idempotency.c.request_sha256, idempotency.c.status, idempotency.c.answer).where(
+                idempotency.c.client_id == client_id, idempotency.c.key == key
+            )
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if bytes(row.request_sha256) != sha256(body):
+        raise ValueError("idempotency key with another body")
+    return row.status, row.answer
+
+
+async def remember(
+    connection: AsyncConnection, client_id: str, key: str, body: bytes, status: int, answer: dict[str, Any]
+) -> None:
+    """Keep the answer to a request for its repetition."""
+    await connection.execute(
+        insert(idempotency).values(
+            client_id=client_id, key=key, request_sha256=sha256(body), status=status, answer=answer
+        )
+    )

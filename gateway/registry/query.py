@@ -1,0 +1,128 @@
+"""Answers what the protection status of a person is: a disclosure from our own store, decided and logged like any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from audit.models import Receipt
+from audit.service import AuditLog
+from consent.decision import decide
+from consent.models import Caller, Request
+from consent.policy import PolicyStore
+from gateway import errors, evidence
+from gateway.catalogue import service as catalogue
+from gateway.database import Database
+from gateway.registry import service as registry
+from gateway.registry.facts import subject_facts
+from gateway.registry.models import ProtectionStatus
+from gateway.vault import Vault
+from schemas.codes import code_list
+from schemas.errors import InvalidIdentifier
+
+DATASET = "protection-status"
+_LOCAL = ZoneInfo("America/Asuncion")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusQuery:
+    """A query as the caller wrote it, checked against its schema; ``on`` defaults to today in Paraguay."""
+
+    system: str
+    identifier: str
+    on: date | None
+    purpose: str
+    basis: str
+    agreement: str | None
+    case: str | None
+    correlation: str | None
+
+
+class StatusService:
+    """Answers status queries."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        vault: Vault,
+        audit: AuditLog,
+        policies: PolicyStore,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database, self._vault, self._audit = database, vault, audit
+        self._policies, self._now = policies, now
+
+    async def query(self, caller: Caller, asked: StatusQuery) -> tuple[dict[str, Any], Receipt]:
+        """Return the released parts of the status and the receipt; raises BadRequest, Denied or NotFound."""
+        try:
+            value = registry.normalise(asked.system, asked.identifier)
+        except InvalidIdentifier:
+            raise errors.BadRequest("bad-identifier", pointer="/subject/value") from None
+        at = self._now()
+        day = asked.on or at.astimezone(_LOCAL).date()
+        dataset = code_list("datasets")[DATASET]
+        async with self._database.connection() as connection:
+            who = await registry.find_person(connection, self._vault, asked.system, value)
+            facts = await subject_facts(connection, who)
+            request = Request(
+                action="status.query",
+                caller=caller,
+                holder=dataset["holder"],
+                dataset=DATASET,
+                fields=tuple(dataset["fields"]),
+                purpose=asked.purpose,
+                basis=asked.basis,
+                agreement=asked.agreement,
+                case=asked.case,
+                at=at,
+            )
+            decision = decide(request, facts, self._policies.current)
+            answer: dict[str, Any] = {}
+            if decision.permit is not None and who is not None:
+                services = await catalogue.services(connection)
+                own, household = await registry.protection_of(connection, services, who, day)
+                answer = _answer(own, household, day)
+        permitted = bool(answer)
+        entry = evidence.decided(
+            "status.released" if permitted else "status.denied",
+            request,
+            decision,
+            subject=None if who is None else who.id,
+            correlation=asked.correlation,
+        )
+        receipt = await self._audit.append(entry)
+        if not permitted:
+            if decision.hides_subject or decision.permit is not None:
+                raise errors.NotFound("not-found", receipt=receipt)
+            raise errors.Denied(decision.reasons, receipt)
+        return {name: part for name, part in answer.items() if name in decision.released}, receipt
+
+
+def _answer(own: ProtectionStatus, household: ProtectionStatus | None, day: date) -> dict[str, Any]:
+    return {
+        "on": day.isoformat(),
+        "category": own.category,
+        "services": _services(own),
+        "concurrent": own.concurrent,
+        "household": None
+        if household is None
+        else {"services": _services(household), "concurrent": household.concurrent},
+    }
+
+
+def _services(status: ProtectionStatus) -> list[dict[str, Any]]:
+    return [
+        {
+            "service": item.service,
+            "category": item.category,
+            "status": item.status,
+            "source": None if item.fact is None else item.fact.source,
+            "instrument": None if item.fact is None else item.fact.instrument,
+            "observed_on": None if item.fact is None else item.fact.observed_on.isoformat(),
+        }
+        for item in status.services
+    ]

@@ -1,0 +1,202 @@
+"""Finds and registers persons, and keeps what is known of their protection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.catalogue.models import Service
+from gateway.database import driver_connection
+from gateway.registry.models import Fact, NewPerson, PersonDetails, PersonRef, ProtectionStatus
+from gateway.registry.protection import household_status, person_status
+from gateway.registry.tables import fact, household, person, person_identifier
+from gateway.vault import Vault
+from schemas.errors import InvalidIdentifier
+from schemas.ids import parse_cedula, parse_ruc, parse_uuid, uuid7
+
+_REF = (
+    person.c.id,
+    person.c.household_id,
+    person.c.birth_date,
+    person.c.deceased_on,
+    person.c.sex,
+    person.c.department,
+    person.c.district,
+    person.c.attributes,
+)
+
+
+def normalise(system: str, value: str) -> str:
+    """Return an identifier in the form it is stored under; raise InvalidIdentifier when it is not well-formed."""
+    if system == "cedula":
+        return parse_cedula(value)
+    if system == "ruc":
+        return parse_ruc(value)
+    if system == "siis":
+        return str(parse_uuid(value))
+    text = value.strip()
+    if not text or any(ord(c) < 32 for c in text):
+        raise InvalidIdentifier(system)
+    return text
+
+
+async def find_person(connection: AsyncConnection, vault: Vault, system: str, value: str) -> PersonRef | None:
+    """Return the person with an identifier (already normalised), or None."""
+    query: Select[Any]
+    if system == "siis":
+        query = select(*_REF).where(person.c.id == UUID(value))
+    else:
+        query = (
+            select(*_REF)
+            .join(person_identifier, person_identifier.c.person_id == person.c.id)
+            .where(person_identifier.c.system == system, person_identifier.c.blind_index == vault.index(system, value))
+        )
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else PersonRef(*row)
+
+
+async def person_details(connection: AsyncConnection, vault: Vault, person_id: UUID) -> PersonDetails | None:
+    """Return a person with names and identifiers decrypted, or None."""
+    row = (await connection.execute(select(*_REF, person.c.names).where(person.c.id == person_id))).one_or_none()
+    if row is None:
+        return None
+    names = json.loads(vault.open("person.names", person_id, row.names))
+    rows = await connection.execute(
+        select(person_identifier.c.id, person_identifier.c.system, person_identifier.c.value)
+        .where(person_identifier.c.person_id == person_id)
+        .order_by(person_identifier.c.id)
+    )
+    identifiers = tuple((item.system, vault.open("person_identifier.value", item.id, item.value)) for item in rows)
+    return PersonDetails(PersonRef(*row[: len(_REF)]), names["given_names"], names["surnames"], identifiers)
+
+
+async def register(connection: AsyncConnection, vault: Vault, persons: Sequence[NewPerson]) -> None:
+    """Insert persons with their identifiers (normalised by the caller); IntegrityError when one is taken."""
+    await connection.execute(insert(person), [person_row(vault, item) for item in persons])
+    identifiers = [row for item in persons for row in identifier_rows(vault, item)]
+    if identifiers:
+        await connection.execute(insert(person_identifier), identifiers)
+
+
+async def add_identifiers(
+    connection: AsyncConnection, vault: Vault, person_id: UUID, identifiers: Sequence[tuple[str, str]]
+) -> None:
+    """Add identifiers (normalised) that nobody has yet to a person; taken ones stay with whom they belong to."""
+    rows = _identifier_rows(vault, person_id, identifiers)
+    await connection.execute(upsert(person_identifier).on_conflict_do_nothing(), rows)
+
+
+def person_row(vault: Vault, item: NewPerson) -> dict[str, Any]:
+    """Return the row of one person, names encrypted."""
+    names = json.dumps({"given_names": item.given_names, "surnames": item.surnames}, ensure_ascii=False)
+    return {
+        "id": item.id,
+        "household_id": item.household_id,
+        "names": vault.seal("person.names", item.id, names),
+        "birth_date": item.birth_date,
+        "sex": item.sex,
+        "department": item.department,
+        "district": item.district,
+        "deceased_on": item.deceased_on,
+        "guardian_id": item.guardian_id,
+        "attributes": item.attributes,
+    }
+
+
+def identifier_rows(vault: Vault, item: NewPerson) -> list[dict[str, Any]]:
+    """Return the rows of one person's identifiers, values encrypted and indexed."""
+    return _identifier_rows(vault, item.id, item.identifiers)
+
+
+def _identifier_rows(vault: Vault, person_id: UUID, identifiers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    rows = []
+    for system, value in identifiers:
+        row_id = uuid7()
+        rows.append(
+            {
+                "id": row_id,
+                "person_id": person_id,
+                "system": system,
+                "value": vault.seal("person_identifier.value", row_id, value),
+                "blind_index": vault.index(system, value),
+            }
+        )
+    return rows
+
+
+async def copy_rows(connection: AsyncConnection, table: str, columns: Sequence[str], rows: list[list[Any]]) -> None:
+    """Load rows into a table of ``siis`` by COPY, inside the transaction of ``connection``."""
+    driver = await driver_connection(connection)
+    # Table and column names come from our own tables, never from input.
+    statement = f"COPY siis.{table} ({', '.join(columns)}) FROM STDIN"
+    async with driver.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        for row in rows:
+            await copy.write_row(row)
+
+
+async def record_fact(
+    connection: AsyncConnection,
+    *,
+    person_id: UUID,
+    household_id: UUID | None,
+    service: Service,
+    protected: bool,
+    source: str,
+    instrument: str,
+    observed_on: date,
+    referral_id: UUID | None = None,
+) -> UUID:
+    """Add one fact; for a household service it is the household's. Facts are never changed, the newest counts."""
+    to_household = "household" in service.categories and household_id is not None
+    fact_id = uuid7()
+    await connection.execute(
+        insert(fact).values(
+            id=fact_id,
+            person_id=None if to_household else person_id,
+            household_id=household_id if to_household else None,
+            service=service.code,
+            protected=protected,
+            source=source,
+            instrument=instrument,
+            observed_on=observed_on,
+            referral_id=referral_id,
+        )
+    )
+    return fact_id
+
+
+async def protection_of(
+    connection: AsyncConnection, services: dict[str, Service], who: PersonRef, day: date
+) -> tuple[ProtectionStatus, ProtectionStatus | None]:
+    """Return the protection status of a person, and of the household if the person has one, on a day."""
+    personal = [_fact(row) for row in await connection.execute(_facts().where(fact.c.person_id == who.id))]
+    own = person_status(who, services, personal, day)
+    if who.household_id is None:
+        return own, None
+    attributes = await connection.scalar(select(household.c.attributes).where(household.c.id == who.household_id))
+    shared = [_fact(row) for row in await connection.execute(_facts().where(fact.c.household_id == who.household_id))]
+    return own, household_status(attributes or {}, services, shared, day)
+
+
+def _facts() -> Select[Any]:
+    return select(
+        fact.c.id,
+        fact.c.service,
+        fact.c.protected,
+        fact.c.source,
+        fact.c.instrument,
+        fact.c.observed_on,
+        fact.c.recorded_at,
+        fact.c.referral_id,
+    )
+
+
+def _fact(row: Row[Any]) -> Fact:
+    return Fact(**row._mapping)

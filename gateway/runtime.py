@@ -1,0 +1,129 @@
+"""Puts the rooms together for one process: the database, the keys, the log, the policy, the adapters, the services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from adapters.registry import Adapters, load_adapters
+from audit.checkpoint import Signer
+from audit.keys import load_or_create_signing_key
+from audit.service import AuditLog
+from consent.policy import PolicyStore
+from gateway.database import Database, application_url
+from gateway.delivery.service import Delivery, Plan
+from gateway.exchange import Exchange
+from gateway.identity.directory import ClientDirectory
+from gateway.identity.keys import load_ring
+from gateway.identity.models import Issuer
+from gateway.identity.oauth import TokenServer
+from gateway.identity.tokens import TokenChecker
+from gateway.intake.replies import ReplyIntake
+from gateway.referrals.service import ReferralService
+from gateway.refusals import RefusalLog
+from gateway.registry.query import StatusService
+from gateway.settings import Settings
+from gateway.vault import MissingKey, Vault, load_kek, open_vault
+
+LOG_KEY = "log-signing.pem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """Everything a process of the gateway works with, open and ready."""
+
+    settings: Settings
+    database: Database
+    vault: Vault
+    audit: AuditLog
+    signer: Signer
+    policies: PolicyStore
+    directory: ClientDirectory
+    checker: TokenChecker
+    tokens: TokenServer
+    refusals: RefusalLog
+    adapters: Adapters
+    exchange: Exchange
+    referrals: ReferralService
+    statuses: StatusService
+    delivery: Delivery
+    replies: ReplyIntake
+
+
+def utc_now() -> datetime:
+    """Return the present instant in UTC."""
+    return datetime.now(UTC)
+
+
+def load_signer(settings: Settings) -> Signer:
+    """Read the log's signing key; made at the first start with the embedded database, else MissingKey."""
+    path = settings.keys_dir / LOG_KEY
+    if not settings.embedded and not path.exists():
+        raise MissingKey(str(path))
+    return Signer(settings.log_origin, load_or_create_signing_key(path))
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
+    """Open everything over a migrated database, keep policy and clients fresh, and close it all at the end.
+
+    Raises :class:`~gateway.vault.MissingKey` for a key file that must exist and does not.
+    """
+    kek = load_kek(settings.keys_dir, create=settings.embedded)
+    signer = load_signer(settings)
+    ring = load_ring(settings.keys_dir, create=settings.embedded)
+    async with AsyncExitStack() as stack:
+        database = Database(application_url(settings))
+        stack.push_async_callback(database.close)
+        async with database.transaction() as connection:
+            vault = await open_vault(connection, kek)
+        audit = AuditLog(database.engine, kek, settings.recorder)
+        stack.push_async_callback(audit.close)
+        await audit.start()
+        policies = PolicyStore(database.engine)
+        async with database.connection() as connection:
+            await policies.load(connection)
+        directory = ClientDirectory(database, now=utc_now)
+        await directory.load()
+        adapters = load_adapters(None, settings.connections_file, settings.producer_secrets_dir)
+        stack.push_async_callback(adapters.close)
+        issuer = Issuer(settings.issuer)
+        refusals = RefusalLog(audit, policies, utc_now)
+        referrals = ReferralService(database=database, vault=vault, audit=audit, policies=policies)
+        runtime = Runtime(
+            settings=settings,
+            database=database,
+            vault=vault,
+            audit=audit,
+            signer=signer,
+            policies=policies,
+            directory=directory,
+            checker=TokenChecker(ring=ring, issuer=issuer, directory=directory, now=utc_now),
+            tokens=TokenServer(issuer=issuer, ring=ring, directory=directory, database=database, now=utc_now),
+            refusals=refusals,
+            adapters=adapters,
+            exchange=Exchange(database=database, vault=vault, audit=audit, policies=policies, adapters=adapters),
+            referrals=referrals,
+            statuses=StatusService(database=database, vault=vault, audit=audit, policies=policies),
+            delivery=Delivery(
+                database=database,
+                vault=vault,
+                audit=audit,
+                policies=policies,
+                adapters=adapters,
+                plan=Plan(settings.retry_first_s, settings.retry_attempts),
+            ),
+            replies=ReplyIntake(database=database, audit=audit, policies=policies, referrals=referrals),
+        )
+        stop = asyncio.Event()
+        followers = [
+            asyncio.create_task(task) for task in (policies.run(stop), directory.run(stop), refusals.run(stop))
+        ]
+        try:
+            yield runtime
+        finally:
+            stop.set()
+            await asyncio.gather(*followers, return_exceptions=True)
