@@ -5,6 +5,7 @@ Redirects are never followed, certificates are always checked, cookies are never
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpx
 from pyreqwest.client import ClientBuilder
 from pyreqwest.compatibility.httpx import HttpxTransport
-from pyreqwest.exceptions import DetailedPyreqwestError, PyreqwestError
+from pyreqwest.exceptions import BodyDecodeError, DetailedPyreqwestError, PyreqwestError, ReadError
 
 from adapters.errors import CallFailed, ContractBroken
 
@@ -54,6 +55,15 @@ def _transport(connect_s: float) -> HttpxTransport:
     return HttpxTransport(builder.build())
 
 
+async def close_client(client: httpx.AsyncClient) -> None:
+    """Close a client, and wait a moment for the transport's thread to come to rest.
+
+    It may still be handing over its last result; an interpreter that ends in this moment aborts the process.
+    """
+    await client.aclose()
+    await asyncio.sleep(0.02)
+
+
 async def ask(client: httpx.AsyncClient, request: httpx.Request, *, within_s: float, max_body: int) -> Answer:
     """Send a request and read its answer.
 
@@ -64,15 +74,12 @@ async def ask(client: httpx.AsyncClient, request: httpx.Request, *, within_s: fl
     request.extensions["timeout"] = {"read": max(within_s, 0.001)}
     try:
         response = await client.send(request, stream=True)
-    except (httpx.DecodingError, httpx.RemoteProtocolError):
-        raise ContractBroken("the answer is not HTTP") from None
     except (httpx.RequestError, PyreqwestError) as error:
-        raise _failure(error) from None
+        raise _failure(error, in_body=False) from None
     try:
         return Answer(response.status_code, response.headers, await _read(response, max_body))
     except (httpx.RequestError, PyreqwestError) as error:
-        reason = "timeout" if isinstance(error, TimeoutError | httpx.TimeoutException) else "answer cut short"
-        raise CallFailed(reason) from None
+        raise _failure(error, in_body=True) from None
     finally:
         await response.aclose()
 
@@ -93,8 +100,15 @@ async def _read(response: httpx.Response, max_body: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _failure(error: httpx.RequestError | PyreqwestError) -> CallFailed:
+def _failure(error: httpx.RequestError | PyreqwestError, *, in_body: bool) -> CallFailed | ContractBroken:
     cause = error.__cause__ if isinstance(error, httpx.RequestError) else error
+    if isinstance(error, httpx.TimeoutException | TimeoutError) and in_body:
+        return CallFailed("timeout")
+    # The first part of the body is read along with the head, so its end may show in either place.
+    if in_body or isinstance(cause, BodyDecodeError | ReadError):
+        return CallFailed("answer cut short")
+    if isinstance(error, httpx.DecodingError | httpx.RemoteProtocolError):
+        return ContractBroken("the answer is not HTTP")
     if isinstance(cause, PyreqwestError):
         causes = cause.details["causes"] if isinstance(cause, DetailedPyreqwestError) else None
         told = " ".join(item["message"] for item in causes or ())

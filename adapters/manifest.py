@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
+import jsonschema_rs
 
 from adapters.mapping import Expression, FieldTable, compile_expression, compile_field
 from adapters.models import Reply
@@ -18,6 +17,10 @@ from adapters.rules import Rule, compile_rule
 from adapters.yamlfile import YamlFile, read_yaml
 from schemas.codes import code_list
 from schemas.text import _
+from schemas.validation import explain
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 _SCHEMA = Path(__file__).parent.parent / "schemas" / "manifest.schema.json"
 _REPLY_FIELDS = frozenset(item.name for item in fields(Reply)) - {"raw_codes"}
@@ -116,9 +119,8 @@ def load_manifest(file: Path) -> Manifest:
     """
     source = read_yaml(file)
     content = source.content
-    error = best_match(_schema().iter_errors(content))
-    if error is not None:
-        source.refuse(*_explain(error))
+    if not _check()(content):
+        source.refuse(*_wrong(content))
     institution = content["institution"]
     if institution not in code_list("institutions"):
         source.refuse(["institution"], _("institución desconocida"))
@@ -144,8 +146,21 @@ def load_manifest(file: Path) -> Manifest:
 
 
 @lru_cache(maxsize=1)
-def _schema() -> Draft202012Validator:
-    return Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8")))
+def _schema() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(_SCHEMA.read_text(encoding="utf-8"))
+    return document
+
+
+@lru_cache(maxsize=1)
+def _check() -> Callable[[Any], bool]:
+    return jsonschema_rs.Draft202012Validator(_schema()).is_valid
+
+
+def _wrong(content: Any) -> tuple[list[str | int], str]:
+    # The library that explains is slow to import, so only a refused manifest pays for it.
+    from jsonschema.exceptions import best_match
+
+    return _explain(best_match(explain(_schema(), content)))
 
 
 def _explain(error: ValidationError) -> tuple[list[str | int], str]:

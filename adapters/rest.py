@@ -13,7 +13,7 @@ import orjson
 
 from adapters.base import ProducerAdapter
 from adapters.errors import ContractBroken
-from adapters.http import COMMON_HEADERS, Answer, Headers, ask, status_error
+from adapters.http import COMMON_HEADERS, Answer, Headers, ask, close_client, status_error
 from adapters.manifest import Dataset, Manifest, Sending
 from adapters.models import FetchOutcome, ReferralMessage, SendOutcome
 from adapters.reading import Otherwise, fetched, sent
@@ -38,7 +38,7 @@ class RestAdapter(ProducerAdapter):
 
     async def close(self) -> None:
         """Close the client."""
-        await self._client.aclose()
+        await close_client(self._client)
 
     def _encode(self, request: Mapping[str, Any], values: dict[str, Any]) -> bytes:
         return orjson.dumps(_nested(values)) if values else b""

@@ -10,7 +10,7 @@ import httpx
 
 from adapters.base import ProducerAdapter
 from adapters.errors import CallFailed, ContractBroken
-from adapters.http import COMMON_HEADERS, ask, status_error
+from adapters.http import COMMON_HEADERS, ask, close_client, status_error
 from adapters.manifest import Dataset, Manifest, Polling, Sending
 from adapters.models import FetchOutcome, PollOutcome, ReferralMessage, SendOutcome
 from adapters.reading import Otherwise, fetched, paged, sent
@@ -43,7 +43,7 @@ class SoapAdapter(ProducerAdapter):
 
     async def close(self) -> None:
         """Close the client."""
-        await self._client.aclose()
+        await close_client(self._client)
 
     def _encode(self, request: Mapping[str, Any], values: dict[str, Any]) -> bytes:
         return self._operations[request["operation"]].build(values)

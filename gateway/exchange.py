@@ -89,6 +89,8 @@ class Exchange:
         for place, field in enumerate(asked.fields):
             if field not in dataset["fields"]:
                 raise errors.BadRequest("unknown-field", pointer=f"/fields/{place}")
+        if adapter is not None and asked.dataset not in adapter.datasets:
+            raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
         identifier = _identifier(asked)
         async with self._database.connection() as connection:
             who = await registry.find_person(connection, self._vault, identifier.system, identifier.value)

@@ -7,14 +7,15 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import ValidationError
 
 from schemas.errors import SchemaError, Violation
 from schemas.text import _
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 _FOLDER = Path(__file__).parent / "messages"
 MAX_DEPTH = 32
@@ -52,16 +53,15 @@ def validate(name: str, instance: Any) -> None:
 
     The compiled validator decides; the explaining one (formats included) runs only for a refused message.
     """
-    fast, slow = _validators(name)
-    if fast(instance):
+    if _validator(name)(instance):
         return
-    violations = [_explain(error) for error in slow.iter_errors(instance)]
+    violations = [_explain(error) for error in explain(schema(name), instance)]
     raise SchemaError(violations or [Violation("", "schema", _("El mensaje no sigue su esquema."))])
 
 
 def is_valid(name: str, instance: Any) -> bool:
     """Say whether a message follows its schema, without explaining."""
-    return _validators(name)[0](instance)
+    return _validator(name)(instance)
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -72,12 +72,19 @@ def schema(name: str) -> dict[str, Any]:
     return loaded
 
 
+def explain(document: dict[str, Any], instance: Any) -> list[ValidationError]:
+    """Return everything by which an instance breaks a schema, formats included; for messages already refused.
+
+    The library that explains takes a second to import, so a process that refuses nothing never does.
+    """
+    from jsonschema import Draft202012Validator, FormatChecker
+
+    return list(Draft202012Validator(document, format_checker=FormatChecker()).iter_errors(instance))
+
+
 @lru_cache(maxsize=64)
-def _validators(name: str) -> tuple[Callable[[Any], bool], Draft202012Validator]:
-    document = schema(name)
-    Draft202012Validator.check_schema(document)
-    fast = jsonschema_rs.Draft202012Validator(document, validate_formats=True)
-    return fast.is_valid, Draft202012Validator(document, format_checker=FormatChecker())
+def _validator(name: str) -> Callable[[Any], bool]:
+    return jsonschema_rs.Draft202012Validator(schema(name), validate_formats=True).is_valid
 
 
 def _explain(error: ValidationError) -> Violation:

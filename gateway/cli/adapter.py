@@ -32,12 +32,13 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help=_("Salida en JSON
     items = [
         {
             "name": adapter.name,
+            "kind": adapter.kind,
             "institution": adapter.institution,
             "datasets": sorted(adapter.datasets),
             "services": sorted(adapter.services),
             "polls": adapter.polls,
             "deduplicates": adapter.deduplicates,
-            "connected": loaded.connected(adapter.name),
+            "connected": adapter.connected,
         }
         for adapter in loaded
     ]

@@ -1,0 +1,240 @@
+"""What deploy/ says of the program is true: commands, settings, routes, metrics; and it holds no secret."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import typer
+import yaml
+from prometheus_client import REGISTRY
+
+import gateway.api.app  # noqa: F401 - registers the metrics that serve shows
+from adapters.connections import read_connections
+from gateway.api import health
+from gateway.cli.app import app
+from gateway.database import Database
+from gateway.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+IMAGE = "siis-gateway"
+TEXTS = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix not in (".pyc", ".py"))
+# Made by whoever deploys, and never committed.
+TEXTS = [path for path in TEXTS if not {"secrets", "tls"} & set(path.relative_to(DEPLOY).parts)]
+MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+
+
+def compose() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    return document
+
+
+def objects(kind: str) -> list[dict[str, Any]]:
+    found = [document for path in MANIFESTS for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
+    return [document for document in found if document["kind"] == kind]
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    owners = [*objects("Deployment"), *objects("Job")]
+    return {owner["metadata"]["name"]: owner["spec"]["template"]["spec"] for owner in owners}
+
+
+def rules() -> list[dict[str, Any]]:
+    document = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text(encoding="utf-8"))
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def expressions() -> Iterator[str]:
+    yield from (rule["expr"] for rule in rules())
+    dashboard = json.loads((DEPLOY / "grafana" / "siis-serve.json").read_text(encoding="utf-8"))
+    yield from (target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+
+
+def test_every_file_of_data_can_be_read() -> None:
+    for path in TEXTS:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".yaml":
+            assert list(yaml.safe_load_all(text)), path
+        elif path.suffix == ".json":
+            json.loads(text)
+
+
+def test_compose_has_the_parts_of_the_gateway_in_their_order() -> None:
+    services = compose()["services"]
+    assert set(services) == {"database", "migrate", "serve", "worker", "proxy"}
+    assert services["database"]["image"] == "postgres:16"
+    for name in ("serve", "worker"):
+        assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+    assert services["migrate"]["depends_on"]["database"]["condition"] == "service_healthy"
+    assert services["migrate"]["restart"] == "no"
+
+
+def test_only_the_proxy_is_reached_from_outside_and_the_database_reaches_nothing() -> None:
+    parts = compose()
+    assert [name for name, service in parts["services"].items() if "ports" in service] == ["proxy"]
+    assert parts["services"]["database"]["networks"] == ["data"]
+    assert parts["networks"]["data"]["internal"] is True
+    assert "data" not in parts["services"]["proxy"]["networks"]
+
+
+@pytest.mark.parametrize("name", ["migrate", "serve", "worker"])
+def test_containers_of_compose_cannot_write_their_image_nor_gain_rights(name: str) -> None:
+    service = compose()["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+
+
+def test_only_migrations_are_given_the_owners_secrets() -> None:
+    services = compose()["services"]
+    folders = {name: services[name]["volumes"][0].split(":")[0] for name in ("migrate", "serve", "worker")}
+    assert folders == {"migrate": "./secrets/migrate", "serve": "./secrets/gateway", "worker": "./secrets/gateway"}
+    for name, pod in pods().items():
+        named = "siis-database-owner" in json.dumps(pod)
+        assert named == (name == "siis-migrate"), name
+
+
+def test_every_command_of_the_image_is_a_command_of_the_program() -> None:
+    given = [service["command"] for service in compose()["services"].values() if IMAGE in service["image"]]
+    given += [
+        container["args"] for pod in pods().values() for container in pod["containers"] if container["image"] == IMAGE
+    ]
+    assert sorted(map(tuple, given)) == sorted([("db", "upgrade"), ("serve",), ("worker",)] * 2)
+    for words in given:
+        command = typer.main.get_command(app)
+        for word in words:
+            command = cast(Any, command).commands[word]
+
+
+def test_the_image_holds_every_package_and_installs_by_hash_without_root() -> None:
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    for package in ("gateway", "adapters", "schemas", "consent", "audit"):
+        assert f"COPY {package} /app/{package}" in text
+        assert f"!{package}" in (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").split()
+    assert "--require-hashes -r pyproject.toml -c requirements.txt" in text
+    assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
+    assert '"python", "-m", "gateway.cli"' in text
+    assert all(line.split()[1] == "python:3.11-slim" for line in text.splitlines() if line.startswith("FROM"))
+
+
+def test_every_setting_named_exists() -> None:
+    known = {f"SIIS_{name.upper()}" for name in Settings.model_fields}
+    for path in TEXTS:
+        text = "\n".join(line.split("#")[0] for line in path.read_text(encoding="utf-8").splitlines())
+        named = set(re.findall(r"\bSIIS_[A-Z0-9_]+\b", text))
+        assert named <= known, f"{path.name}: {named - known}"
+
+
+def test_settings_given_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    [given] = [each["data"] for each in objects("ConfigMap") if each["metadata"]["name"] == "siis-settings"]
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert str(settings.secrets_dir) == "/run/siis"
+    assert settings.issuer.startswith("https://")
+
+
+def test_probes_ask_routes_that_exist_on_the_port_served() -> None:
+    routes = {getattr(route, "path", "") for route in health.build_router(cast(Database, None)).routes}
+    [serve] = [container for container in pods()["siis-serve"]["containers"]]
+    probes = {name: serve[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert {probe["path"] for probe in probes.values()} == {"/health/live", "/health/ready"} <= routes
+    assert probes["readinessProbe"]["path"] == "/health/ready"
+    assert probes["livenessProbe"]["path"] == "/health/live"
+    port = {"name": "http", "containerPort": 8080}
+    assert port in serve["ports"]
+    assert {probe["port"] for probe in probes.values()} == {"http"}
+    assert {"name": "SIIS_PORT", "value": str(port["containerPort"])} in serve["env"]
+    test = " ".join(compose()["services"]["serve"]["healthcheck"]["test"])
+    assert "127.0.0.1:8080/health/ready" in test
+
+
+@pytest.mark.parametrize("name", ["siis-serve", "siis-worker", "siis-migrate"])
+def test_pods_run_without_rights_and_without_variables_of_services(name: str) -> None:
+    pod = pods()[name]
+    # A Service called siis-serve would set SIIS_SERVE_PORT, and a setting that does not exist stops the start.
+    assert pod["enableServiceLinks"] is False
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 10001
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert "memory" in container["resources"]["limits"]
+
+
+def test_the_base_lists_its_files_and_selectors_meet_their_pods() -> None:
+    [base] = objects("Kustomization")
+    assert sorted(base["resources"]) == [path.name for path in MANIFESTS if path.name != "kustomization.yaml"]
+    labels = {each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"] for each in objects("Deployment")}
+    assert {name: each["spec"]["replicas"] for each in objects("Deployment") for name in [each["metadata"]["name"]]} == {
+        "siis-serve": 2,
+        "siis-worker": 2,
+    }
+    for budget in objects("PodDisruptionBudget"):
+        assert budget["spec"]["selector"]["matchLabels"].items() <= labels[budget["metadata"]["name"]].items()
+    [service] = objects("Service")
+    assert service["spec"]["selector"].items() <= labels["siis-serve"].items()
+    assert len(objects("NetworkPolicy")) == 3
+
+
+def test_volumes_mounted_are_declared() -> None:
+    for name, pod in pods().items():
+        declared = {volume["name"] for volume in pod["volumes"]}
+        mounted = {
+            mount["name"]
+            for container in [*pod.get("initContainers", []), *pod["containers"]]
+            for mount in container["volumeMounts"]
+        }
+        assert declared == mounted, name
+
+
+def test_no_file_holds_a_secret_or_names_where_packages_come_from() -> None:
+    assert objects("Secret") == []
+    for path in TEXTS:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"BEGIN [A-Z ]*PRIVATE KEY", text), path
+        assert not re.search(r"://[^/\s:$]+:[^@\s$/]+@", text), path
+        assert not re.search(r"(?i)password\s*[:=]\s*['\"]?[a-z0-9]{6,}", text), path
+        hosts = set(re.findall(r"https?://([a-z0-9.-]+\.[a-z]{2,})", text))
+        assert all(host.endswith("example.org") for host in hosts), f"{path.name}: {hosts}"
+
+
+def test_connections_shipped_connect_nobody_and_can_be_read() -> None:
+    assert read_connections(DEPLOY / "connections.yaml", []) == {}
+
+
+def test_alerts_and_dashboard_use_metrics_that_serve_shows() -> None:
+    shown = {"up"}
+    for metric in REGISTRY.collect():
+        shown |= {metric.name, f"{metric.name}_total"} if metric.type == "counter" else {metric.name}
+    used = {
+        name for text in expressions() for name in re.findall(r"(?<![\w\"])(?:up|siis_\w+|process_\w+|python_\w+)", text)
+    }
+    assert used <= shown, used - shown
+    assert "siis_refused_requests_total" in used
+
+
+def test_alerts_ask_for_reasons_the_program_gives() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "gateway").rglob("*.py"))
+    reasons = {
+        reason
+        for text in expressions()
+        for value in re.findall(r'reason[!=~]+"([^"]+)"', text)
+        for reason in value.split("|")
+    }
+    assert reasons == {"unavailable", "bad-request"}
+    assert all(f'"{reason}"' in source for reason in reasons)
+
+
+def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
+    for rule in rules():
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"].keys() == {"summary", "action"}

@@ -1,0 +1,291 @@
+"""The door of deploy/nginx/siis.conf, tried with a real nginx: certificates, headers, limits, problems."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gateway.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "deploy" / "nginx" / "siis.conf"
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed on this machine")
+# What callers have been seen to use for a certificate that a proxy vouches for (RFC 9440 and the usual inventions).
+ABOUT_CERTIFICATES = (
+    "Client-Cert",
+    "Client-Cert-Chain",
+    "X-Client-Cert",
+    "X-Client-Verify",
+    "X-Forwarded-Client-Cert",
+    "X-SSL-Cert",
+    "X-SSL-Client-Cert",
+    "X-SSL-Client-S-DN",
+    "X-SSL-Client-Verify",
+    "X-ARR-ClientCert",
+    # With underscores nginx takes no header at all; some servers behind it read both spellings as one.
+    "X_SSL_Client_Cert",
+)
+
+
+def name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+class Authority:
+    """A certificate authority of its own."""
+
+    def __init__(self, common: str) -> None:
+        self.key, self.name = ec.generate_private_key(ec.SECP256R1()), name(common)
+        self.certificate = self._sign(self.name, self.key.public_key(), authority=True)
+
+    def issue(self, folder: Path, common: str) -> Path:
+        """Write ``common``.pem (with its key after it) and ``common``.key; return the former."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._sign(name(common), key.public_key(), authority=False)
+        (folder / f"{common}.key").write_bytes(pem(key))
+        path = folder / f"{common}.pem"
+        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + pem(key))
+        return path
+
+    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool) -> x509.Certificate:
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder(self.name, subject, key, x509.random_serial_number())
+        builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+        builder = builder.add_extension(x509.BasicConstraints(authority, None), critical=True)
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        return builder.sign(self.key, hashes.SHA256())
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Stands for the gateway: says which headers arrived."""
+
+    def answer(self) -> None:
+        length = int(self.headers.get("Content-Length", "0"))
+        self.rfile.read(length)
+        body = json.dumps({"path": self.path, "headers": dict(self.headers.items()), "length": length}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@dataclass
+class Proxy:
+    """A running nginx, and the certificates around it."""
+
+    port: int
+    folder: Path
+
+    def ask(
+        self, method: str, path: str, *, client: str | None, headers: dict[str, str] | None = None, body: bytes = b""
+    ) -> tuple[int, dict[str, str], dict[str, object]]:
+        context = ssl.create_default_context(cafile=str(self.folder / "server-ca.pem"))
+        if client is not None:
+            context.load_cert_chain(self.folder / f"{client}.pem")
+        with closing(http.client.HTTPSConnection("localhost", self.port, context=context, timeout=10)) as connection:
+            connection.request(method, path, body=body or None, headers=headers or {})
+            answer = connection.getresponse()
+            content = answer.read()
+            told = {key.lower(): value for key, value in answer.getheaders()}
+            return answer.status, told, json.loads(content) if content.startswith(b"{") else {}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "nginx ended at its start"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+    pytest.fail("nginx does not listen")
+
+
+def configuration(folder: Path, port: int, upstream: int) -> Path:
+    """Write the shipped file for this machine: other ports and folders, nothing else."""
+    text = CONF.read_text(encoding="utf-8")
+    for old, new in (
+        ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
+        ("server serve:8080;", f"server 127.0.0.1:{upstream};"),
+        ("/etc/nginx/tls/", f"{folder}/"),
+        ("/dev/stdout", f"{folder}/access.log"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "siis.conf").write_text(text, encoding="utf-8")
+    temporary = "".join(
+        f"  {kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;\n" if os.getuid() == 0 else ""
+    whole = folder / "nginx.conf"
+    whole.write_text(
+        f"{user}daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\n"
+        f"events {{ }}\nhttp {{\n{temporary}  include {folder}/siis.conf;\n}}\n",
+        encoding="utf-8",
+    )
+    return whole
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    assert NGINX is not None
+    folder = tmp_path_factory.mktemp("nginx")
+    servers, clients, others = Authority("server-ca"), Authority("clients-ca"), Authority("other-ca")
+    servers.issue(folder, "server")
+    for authority, common in ((clients, "ministry"), (clients, "platform"), (others, "stranger")):
+        authority.issue(folder, common)
+    for common, authority in (("server-ca", servers), ("clients-ca", clients)):
+        (folder / f"{common}.pem").write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
+    echo = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=echo.serve_forever, daemon=True).start()
+    port = free_port()
+    whole = configuration(folder, port, echo.server_address[1])
+    checked = subprocess.run([NGINX, "-t", "-c", whole, "-e", folder / "error.log"], capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stderr.decode()
+    process = subprocess.Popen([NGINX, "-c", str(whole), "-e", str(folder / "error.log")])
+    try:
+        wait_for(port, process)
+        yield Proxy(port, folder)
+    finally:
+        process.terminate()
+        process.wait(10)
+        echo.shutdown()
+        echo.server_close()
+
+
+@needs_nginx
+def test_nginx_accepts_the_file(proxy: Proxy) -> None:
+    assert proxy.port
+
+
+@needs_nginx
+def test_a_caller_without_a_certificate_reaches_only_the_published_keys(proxy: Proxy) -> None:
+    for path in ("/api/v1/disclosures", "/oauth2/token", "/docs", "/"):
+        status, headers, problem = proxy.ask("POST", path, client=None)
+        assert (status, headers["content-type"]) == (403, "application/problem+json")
+        assert problem["type"] == "urn:siis:problem:client-certificate"
+    status, _headers, answer = proxy.ask("GET", "/.well-known/jwks.json", client=None)
+    assert (status, answer["path"]) == (200, "/.well-known/jwks.json")
+
+
+@needs_nginx
+def test_a_certificate_of_another_authority_is_refused(proxy: Proxy) -> None:
+    status, _headers, answer = proxy.ask("POST", "/api/v1/disclosures", client="stranger", body=b"{}")
+    assert status == 400
+    assert answer == {}
+
+
+@needs_nginx
+def test_what_a_caller_says_about_certificates_does_not_get_in_and_the_rest_does(proxy: Proxy) -> None:
+    forged = dict.fromkeys(ABOUT_CERTIFICATES, "CN=ministry")
+    sent = {**forged, "Authorization": "Bearer x", "X-SIIS-Operator": "y", "Idempotency-Key": "z", "X-Real-IP": "10.0.0.1"}
+    status, _headers, answer = proxy.ask("POST", "/api/v1/referrals", client="ministry", headers=sent, body=b"{}")
+    assert status == 200
+    arrived = {key.lower().replace("_", "-"): value for key, value in dict(answer["headers"]).items()}  # type: ignore[call-overload]
+    assert not {header.lower().replace("_", "-") for header in ABOUT_CERTIFICATES} & arrived.keys()
+    assert "x-real-ip" not in arrived
+    assert arrived["authorization"] == "Bearer x"
+    assert arrived["x-siis-operator"] == "y"
+    assert arrived["idempotency-key"] == "z"
+
+
+@needs_nginx
+def test_health_and_metrics_are_not_shown_outside(proxy: Proxy) -> None:
+    for path in ("/health/live", "/health/ready", "/metrics"):
+        assert proxy.ask("GET", path, client="ministry")[0] == 404
+
+
+@needs_nginx
+def test_a_body_over_the_limit_of_the_gateway_is_refused_as_a_problem(proxy: Proxy) -> None:
+    limit = Settings.model_fields["max_body_bytes"].default
+    status, _headers, answer = proxy.ask("POST", "/api/v1/referrals", client="ministry", body=b"x" * limit)
+    assert (status, answer["length"]) == (200, limit)
+    status, _headers, problem = proxy.ask("POST", "/api/v1/referrals", client="ministry", body=b"x" * (limit + 1))
+    assert (status, problem["type"]) == (413, "urn:siis:problem:too-large")
+
+
+@needs_nginx
+def test_a_caller_that_asks_for_tokens_without_end_is_slowed_and_the_others_are_not(proxy: Proxy) -> None:
+    answers = [proxy.ask("POST", "/oauth2/token", client="ministry", body=b"x") for _ in range(40)]
+    refused = [(headers, problem) for status, headers, problem in answers if status == 429]
+    assert refused
+    headers, problem = refused[0]
+    assert problem["type"] == "urn:siis:problem:too-many-requests"
+    assert headers["retry-after"] == "1"
+    assert proxy.ask("POST", "/oauth2/token", client="platform", body=b"x")[0] == 200
+
+
+@needs_nginx
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_old_tls_is_refused(proxy: Proxy, version: ssl.TLSVersion) -> None:
+    context = ssl.create_default_context(cafile=str(proxy.folder / "server-ca.pem"))
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    with (
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as plain,
+        pytest.raises(ssl.SSLError, match="(?i)protocol|version|alert"),
+    ):
+        context.wrap_socket(plain, server_hostname="localhost")
+
+
+@needs_nginx
+def test_the_access_log_has_no_header_and_no_query(proxy: Proxy) -> None:
+    proxy.ask("GET", "/api/v1/referrals/1?cedula=1234567", client="ministry", headers={"Authorization": "Bearer secret"})
+    text = (proxy.folder / "access.log").read_text(encoding="utf-8")
+    assert "/api/v1/referrals/1" in text
+    assert "1234567" not in text
+    assert "secret" not in text
+    assert all(json.loads(line)["status"] for line in text.splitlines())
+
+
+def test_the_limit_of_the_proxy_is_that_of_the_gateway() -> None:
+    found = re.search(r"client_max_body_size (\d+)k;", CONF.read_text(encoding="utf-8"))
+    assert found
+    assert int(found[1]) * 1024 == Settings.model_fields["max_body_bytes"].default
+
+
+def test_the_proxy_waits_longer_than_any_shipped_adapter() -> None:
+    manifests = (ROOT / "adapters" / "manifests").glob("*.yaml")
+    budgets = [yaml.safe_load(path.read_text(encoding="utf-8"))["limits"]["budget_s"] for path in manifests]
+    found = re.search(r"proxy_read_timeout (\d+)s;", CONF.read_text(encoding="utf-8"))
+    assert found
+    # One institution may be asked by two adapters, one after the other.
+    assert int(found[1]) > 2 * max(budgets)
