@@ -59,7 +59,7 @@ class FileAdapter(ProducerAdapter):
         """Upload under another name, then rename: the recipient never sees half a file, nor the same one twice."""
         final = f"{spec.request['folder']}/{message.referral_id}.csv"
         part = f"{final}.part"
-        async with self._link.session() as sftp:
+        async with self._link.session(call) as sftp:
             if await sftp.exists(final):
                 return AlreadyTaken("", call.provenance())
             async with sftp.open(part, "wb") as file:
@@ -79,7 +79,7 @@ class FileAdapter(ProducerAdapter):
         """Take the first file after the cursor, which is the name of the last one taken."""
         folder, most = spec.request["folder"], self.manifest.limits.max_body
         pattern, after = spec.request.get("match", "*.csv"), cursor or ""
-        async with self._link.session() as sftp:
+        async with self._link.session(call) as sftp:
             names = [str(name) for name in await sftp.listdir(folder)]
             waiting = sorted(name for name in names if name > after and _wanted(name, pattern))
             if not waiting:

@@ -102,28 +102,24 @@ async def _read(response: httpx.Response, max_body: int) -> bytes:
 
 def _failure(error: httpx.RequestError | PyreqwestError, *, in_body: bool) -> CallFailed | ContractBroken:
     cause = error.__cause__ if isinstance(error, httpx.RequestError) else error
-    if isinstance(error, httpx.TimeoutException | TimeoutError) and in_body:
-        return CallFailed("timeout")
+    timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
     # The first part of the body is read along with the head, so its end may show in either place.
     if in_body or isinstance(cause, BodyDecodeError | ReadError):
-        return CallFailed("answer cut short")
+        return CallFailed("timeout" if timed_out else "answer cut short")
     if isinstance(error, httpx.DecodingError | httpx.RemoteProtocolError):
         return ContractBroken("the answer is not HTTP")
     if isinstance(cause, PyreqwestError):
         causes = cause.details["causes"] if isinstance(cause, DetailedPyreqwestError) else None
-        told = " ".join(item["message"] for item in causes or ())
+        told = " ".join(item["message"] for item in (causes or ())[1:])  # the first one is the address
         # The transport calls a reset after the request a ConnectError too, and a timeout while waiting for the answer
         # a ConnectTimeout; only this text tells whether a connection was ever made. Without it: it may have been.
-        unreached = "client error (Connect)" in told
-        if "certificate" in told:
-            return CallFailed("certificate refused", acted=not unreached, again=False)
-        if unreached:
+        if "client error (Connect)" in told and "certificate" in told:
+            return CallFailed("certificate refused", acted=False, again=False)
+        if "client error (Connect)" in told:
             return CallFailed("connection failed", acted=False)
     elif isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return CallFailed("connection failed", acted=False)
-    if isinstance(error, httpx.TimeoutException | TimeoutError):
-        return CallFailed("timeout")
-    return CallFailed("connection lost")
+    return CallFailed("timeout" if timed_out else "connection lost")
 
 
 def status_error(answer: Answer) -> CallFailed | ContractBroken | None:

@@ -10,6 +10,10 @@ from urllib.parse import urlsplit
 import asyncssh
 
 from adapters.errors import CallFailed
+from adapters.resilience import Call
+
+
+_LOST = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
 
 
 class SftpLink:
@@ -29,23 +33,26 @@ class SftpLink:
         self._client: asyncssh.SFTPClient | None = None
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[asyncssh.SFTPClient]:
-        """Lend the session; whatever goes wrong with it becomes CallFailed, and a doubtful connection is dropped."""
+    async def session(self, call: Call) -> AsyncIterator[asyncssh.SFTPClient]:
+        """Lend the session for a call; whatever goes wrong becomes CallFailed, a doubtful connection is dropped.
+
+        At the call's deadline the connection is cut from outside: cancelled, the library still waits for the server to
+        close its handles, and a server that hangs would hold this call, and every later one, for ever.
+        """
         client = await self._open()
+        cutting = asyncio.get_running_loop().call_at(call.deadline, self._drop)
         try:
             yield client
-        except asyncssh.SFTPConnectionLost:
+        except (asyncssh.Error, OSError) as error:
+            if isinstance(error, asyncssh.SFTPError) and not isinstance(error, _LOST):
+                raise CallFailed(f"sftp: {type(error).__name__}") from None
             self._drop()
-            raise CallFailed("connection lost") from None
-        except asyncssh.SFTPError as error:
-            raise CallFailed(f"sftp: {type(error).__name__}") from None
-        except (asyncssh.Error, OSError):
-            self._drop()
-            raise CallFailed("connection lost") from None
+            raise CallFailed("connection lost" if call.left_s > 0 else "timeout") from None
         except asyncio.CancelledError:
-            # Out of time, mostly: a server that hangs would hang every later call on this connection too.
             self._drop()
             raise
+        finally:
+            cutting.cancel()
 
     async def close(self) -> None:
         """End the connection."""

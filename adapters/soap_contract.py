@@ -91,6 +91,8 @@ def load_operations(file: Path) -> dict[str, Operation]:
             if operation.style != "document" or operation.output is None or operation.output.body is None:
                 raise Unusable(_("la operación {name} no es document/literal").format(name=operation.name))
             operations[operation.name] = Operation(operation)
+    if not operations:
+        raise Unusable(_("no tiene operaciones de SOAP 1.1"))
     return operations
 
 

@@ -23,12 +23,16 @@ CHECKPOINT_EVERY_S = 1.0
 _LOCK = 0x53494953_4C4F47
 
 # Taken from the waiting rows, never as "id greater than the last": ids become visible out of order. Within a writer
-# the order is that of its counter, which is the order of its commits, so chains stay whole.
+# the order is that of its counter, which is the order of its commits, so chains stay whole. OFFSET 0 and the scalar
+# subquery hold the planner to one index look-up per waiting row, whatever it believes about tables that only grow.
 _WAITING = """
 SELECT p.entry_id, e.leaf_hash
-FROM audit.pending AS p JOIN audit.entry AS e ON e.id = p.entry_id
-WHERE NOT EXISTS (SELECT FROM audit.sequence AS s WHERE s.entry_id = p.entry_id)
-ORDER BY e.writer_slot, e.writer_counter, e.id
+FROM audit.pending AS p
+CROSS JOIN LATERAL (
+    SELECT leaf_hash, writer_slot, writer_counter FROM audit.entry WHERE id = p.entry_id OFFSET 0
+) AS e
+WHERE (SELECT s.index FROM audit.sequence AS s WHERE s.entry_id = p.entry_id LIMIT 1) IS NULL
+ORDER BY e.writer_slot, e.writer_counter, p.entry_id
 LIMIT %s
 """
 _TREE = """

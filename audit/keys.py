@@ -7,7 +7,7 @@ import contextlib
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -117,6 +117,13 @@ class SubjectKeys:
             return known
         [key] = await self._batcher.submit([wanted])
         return key
+
+    async def of_all(self, subjects: Iterable[UUID | None]) -> list[SubjectKey]:
+        """Return the keys of several subjects, in their order, the unknown ones in one go; raises as :meth:`of`."""
+        wanted = [LOG_SUBJECT if subject is None else subject for subject in subjects]
+        new = list({subject for subject in wanted if subject not in self._known})
+        made = dict(zip(new, await self._batcher.submit(new), strict=True)) if new else {}
+        return [made[subject] if subject in made else await self.of(subject) for subject in wanted]
 
     async def start(self) -> None:
         """Open the connection now and make sure of the log's own key."""

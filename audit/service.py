@@ -119,7 +119,9 @@ class AuditLog:
         """Write entries that belong together, in order and in one transaction; raises as :meth:`append`."""
         if not entries:
             return []
-        return await self._batcher.submit([await self._seal(entry) for entry in entries])
+        keys = await self._keys.of_all(entry.subject for entry in entries)
+        sealed = [seal(entry, key, self._recorder) for entry, key in zip(entries, keys, strict=True)]
+        return await self._batcher.submit(sealed)
 
     async def _seal(self, entry: Entry) -> Sealed:
         return seal(entry, await self._keys.of(entry.subject), self._recorder)

@@ -163,7 +163,9 @@ def _release(
             given &= _NOBODY if consent is None else consent.fields
         if len(given) > len(released):
             best, released, resting_on = grant, given, consent
-    withheld = {field: _withheld_because(field, best) for field in request.fields if field not in released}
+    withheld: dict[str, str] = {}
+    if len(released) < len(asked):
+        withheld = {field: _withheld_because(field, best) for field in request.fields if field not in released}
     if not released:
         return _denied(policy, ("consent",), hides_subject=True, ref=best.ref, withheld=withheld)
     decision_id = uuid7()

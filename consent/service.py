@@ -7,19 +7,21 @@ id as text: the caller stages the entry in the same transaction and turns the id
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, text, update
+import psycopg
+from psycopg.rows import tuple_row
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consent import tables
 from consent.decision import CONSENT
 from consent.errors import ConsentNotInForce, InvalidAgreement, InvalidConsent, UnknownAgreement
-from consent.models import Agreement, ConsentFact, StoredFacts, parse_agreement
+from consent.models import Agreement, ConsentFact, ConsentState, StoredFacts, parse_agreement
 from consent.policy import dataset_labels, read_agreements
 from schemas.canonical import canonical_json, sha256
 from schemas.codes import code_list, require_code
@@ -28,19 +30,20 @@ from schemas.ids import uuid7
 SEALED = "sealed"
 
 # DISTINCT ON: the newest record of each agreement counts, and of two of the same instant the one that refuses.
-_SUBJECT_FACTS = text("""
-SELECT EXISTS (SELECT FROM consent.protective_flag WHERE subject = :subject AND kind = 'sealed') AS sealed,
-       ARRAY(SELECT purpose FROM consent.objection WHERE subject = :subject) AS objections,
+_SUBJECT_FACTS = """
+SELECT asked.subject,
+       EXISTS (SELECT FROM consent.protective_flag WHERE subject = asked.subject AND kind = 'sealed') AS sealed,
+       ARRAY(SELECT purpose FROM consent.objection WHERE subject = asked.subject) AS objections,
        record.*
-FROM (VALUES (1)) AS one
-LEFT JOIN (
+FROM unnest(%s::uuid[]) AS asked (subject)
+LEFT JOIN LATERAL (
     SELECT DISTINCT ON (agreement)
            id, agreement, purposes, fields, state, text_version, given_at, expires_at
     FROM consent.consent_record
-    WHERE subject = :subject
+    WHERE consent_record.subject = asked.subject
     ORDER BY agreement, given_at DESC, (state = 'given')
 ) AS record ON true
-""")
+"""
 
 
 async def subject_facts(conn: AsyncConnection, subject: UUID) -> StoredFacts:
@@ -49,23 +52,52 @@ async def subject_facts(conn: AsyncConnection, subject: UUID) -> StoredFacts:
     The registry's half (birth date, death) is added with ``completed``; somebody without an id of ours is
     ``consent.models.UNKNOWN_SUBJECT`` and needs no query.
     """
-    rows = (await conn.execute(_SUBJECT_FACTS, {"subject": subject})).all()
-    consents = tuple(
-        ConsentFact(
-            id=row.id,
-            agreement=row.agreement,
-            purposes=frozenset(row.purposes),
-            fields=frozenset(row.fields),
-            state=row.state,
-            text_version=row.text_version,
-            given_at=row.given_at,
-            expires_at=row.expires_at,
+    driver = (await conn.get_raw_connection()).driver_connection
+    if not isinstance(driver, psycopg.AsyncConnection):
+        raise TypeError("the consent room needs the psycopg driver")
+    return (await facts_of(driver, [subject]))[subject]
+
+
+async def facts_of(driver: psycopg.AsyncConnection[Any], subjects: Collection[UUID]) -> dict[UUID, StoredFacts]:
+    """Read what :func:`subject_facts` reads, for many persons in one query; every subject is in the result."""
+    if not subjects:
+        return {}
+    consents: dict[UUID, list[ConsentFact]] = {subject: [] for subject in subjects}
+    flags: dict[UUID, tuple[bool, frozenset[str]]] = {}
+    async with driver.cursor(binary=True, row_factory=tuple_row) as cursor:
+        await cursor.execute(_SUBJECT_FACTS, (list(consents),))
+        for subject, sealed, objections, *record in await cursor.fetchall():
+            flags[subject] = (sealed, frozenset(objections))
+            if record[0] is not None:
+                consents[subject].append(_consent_fact(*record))
+    return {
+        subject: StoredFacts(
+            subject=subject, sealed=flags[subject][0], objections=flags[subject][1], consents=tuple(found)
         )
-        for row in rows
-        if row.id is not None
+        for subject, found in consents.items()
+    }
+
+
+def _consent_fact(
+    record_id: UUID,
+    agreement: str,
+    purposes: list[str],
+    fields: list[str],
+    state: ConsentState,
+    text_version: str,
+    given_at: datetime,
+    expires_at: datetime | None,
+) -> ConsentFact:
+    return ConsentFact(
+        id=record_id,
+        agreement=agreement,
+        purposes=frozenset(purposes),
+        fields=frozenset(fields),
+        state=state,
+        text_version=text_version,
+        given_at=given_at,
+        expires_at=expires_at,
     )
-    first = rows[0]
-    return StoredFacts(subject=subject, sealed=first.sealed, objections=frozenset(first.objections), consents=consents)
 
 
 def check_agreement(agreement: Agreement) -> None:

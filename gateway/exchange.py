@@ -22,11 +22,9 @@ from consent.decision import decide
 from consent.models import Caller, Decision, Request, SubjectFacts
 from consent.policy import PolicyStore
 from gateway import errors, evidence
-from gateway.database import Database
 from gateway.registry import service as registry
-from gateway.registry.facts import subject_facts
+from gateway.registry.lookup import SubjectLookup
 from gateway.registry.models import PersonRef
-from gateway.vault import Vault
 from schemas.codes import code_list
 from schemas.errors import InvalidIdentifier
 from schemas.permit import Permit
@@ -65,14 +63,13 @@ class Exchange:
     def __init__(
         self,
         *,
-        database: Database,
-        vault: Vault,
+        subjects: SubjectLookup,
         audit: AuditLog,
         policies: PolicyStore,
         adapters: Adapters,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._database, self._vault, self._audit = database, vault, audit
+        self._subjects, self._audit = subjects, audit
         self._policies, self._adapters, self._now = policies, adapters, now
         self._not_found_times: deque[float] = deque([0.02], maxlen=64)
 
@@ -92,9 +89,7 @@ class Exchange:
         if adapter is not None and asked.dataset not in adapter.datasets:
             raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
         identifier = _identifier(asked)
-        async with self._database.connection() as connection:
-            who = await registry.find_person(connection, self._vault, identifier.system, identifier.value)
-            facts = await subject_facts(connection, who)
+        who, facts = await self._subjects.find(identifier.system, identifier.value)
         request = _request(caller, asked, dataset["holder"], self._now())
         decision = decide(request, facts, self._policies.current)
         if decision.permit is None:

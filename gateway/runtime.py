@@ -24,6 +24,7 @@ from gateway.identity.tokens import TokenChecker
 from gateway.intake.replies import ReplyIntake
 from gateway.referrals.service import ReferralService
 from gateway.refusals import RefusalLog
+from gateway.registry.lookup import SubjectLookup
 from gateway.registry.query import StatusService
 from gateway.settings import Settings
 from gateway.vault import MissingKey, Vault, load_kek, open_vault
@@ -90,6 +91,8 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         await directory.load()
         adapters = load_adapters(None, settings.connections_file, settings.producer_secrets_dir)
         stack.push_async_callback(adapters.close)
+        subjects = SubjectLookup(database, vault)
+        stack.push_async_callback(subjects.close)
         issuer = Issuer(settings.issuer)
         refusals = RefusalLog(audit, policies, utc_now)
         referrals = ReferralService(database=database, vault=vault, audit=audit, policies=policies)
@@ -105,7 +108,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             tokens=TokenServer(issuer=issuer, ring=ring, directory=directory, database=database, now=utc_now),
             refusals=refusals,
             adapters=adapters,
-            exchange=Exchange(database=database, vault=vault, audit=audit, policies=policies, adapters=adapters),
+            exchange=Exchange(subjects=subjects, audit=audit, policies=policies, adapters=adapters),
             referrals=referrals,
             statuses=StatusService(database=database, vault=vault, audit=audit, policies=policies),
             delivery=Delivery(

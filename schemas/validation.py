@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,14 @@ from schemas.errors import SchemaError, Violation
 from schemas.text import _
 
 if TYPE_CHECKING:
+    from jsonschema import FormatChecker
     from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
 
 _FOLDER = Path(__file__).parent / "messages"
 MAX_DEPTH = 32
+#: The rules of :func:`parse_json`: a body that breaks one of them is no JSON we read, whatever its schema.
+UNREADABLE = frozenset({"utf-8", "depth", "json", "number", "duplicate-key", "nul", "surrogate"})
 # A surrogate escape that is not one half of a pair (RFC 8259 clause 8.2 calls the outcome unpredictable).
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -77,14 +82,65 @@ def explain(document: dict[str, Any], instance: Any) -> list[ValidationError]:
 
     The library that explains takes a second to import, so a process that refuses nothing never does.
     """
-    from jsonschema import Draft202012Validator, FormatChecker
-
-    return list(Draft202012Validator(document, format_checker=FormatChecker()).iter_errors(instance))
+    build, checker = _explainer()
+    return list(build(document, format_checker=checker).iter_errors(instance))
 
 
 @lru_cache(maxsize=64)
 def _validator(name: str) -> Callable[[Any], bool]:
-    return jsonschema_rs.Draft202012Validator(schema(name), validate_formats=True).is_valid
+    return jsonschema_rs.Draft202012Validator(schema(name), validate_formats=True, formats=_FORMATS).is_valid
+
+
+@lru_cache(maxsize=1)
+def _explainer() -> tuple[Callable[..., Validator], FormatChecker]:
+    from jsonschema import Draft202012Validator, FormatChecker
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import extend
+
+    def pattern(_validator: Any, expected: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+        # "$" is the end of the text (ECMA 262); Python's also stands before a last line feed.
+        if isinstance(instance, str) and not re.search(re.sub(r"\$\Z", r"\\Z", expected), instance):
+            yield ValidationError("the text does not match its pattern")
+
+    def properties(validator: Any, members: dict[str, Any], instance: Any, _schema: Any) -> Iterator[ValidationError]:
+        # The library does not say where a member is that is not allowed at all (its schema is false).
+        for name in members.keys() & instance.keys() if isinstance(instance, dict) else ():
+            member = {"not": {}} if members[name] is False else members[name]
+            yield from validator.descend(instance[name], member, path=name, schema_path=name)
+
+    checker = FormatChecker()
+    for name, holds in _FORMATS.items():
+        checker.checks(name)(lambda value, holds=holds: not isinstance(value, str) or holds(value))
+    return extend(Draft202012Validator, {"pattern": pattern, "properties": properties}), checker
+
+
+# Both validators ask us about times, so that whatever they let through is one that Python can hold: no year 0, no
+# second 60.
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+_DATE_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})\Z", re.IGNORECASE
+)
+
+
+def _is_date(text: str) -> bool:
+    """Say whether a text is a full-date of RFC 3339."""
+    return bool(_DATE.match(text)) and _holds(date.fromisoformat, text)
+
+
+def _is_date_time(text: str) -> bool:
+    """Say whether a text is a date-time of RFC 3339."""
+    return bool(_DATE_TIME.match(text)) and _holds(datetime.fromisoformat, text.upper())
+
+
+def _holds(read: Callable[[str], object], text: str) -> bool:
+    try:
+        read(text)
+    except ValueError:
+        return False
+    return True
+
+
+_FORMATS = {"date": _is_date, "date-time": _is_date_time}
 
 
 def _explain(error: ValidationError) -> Violation:
@@ -105,6 +161,7 @@ def _explain(error: ValidationError) -> Violation:
         "maxItems": _("La lista pasa de {expected} elementos.").format(expected=expected),
         "minItems": _("La lista tiene muy pocos elementos."),
         "uniqueItems": _("La lista repite elementos."),
+        "not": _("Este campo no va en este mensaje."),
     }
     if rule == "required" and isinstance(error.instance, dict):
         # One error per missing member; only its text says which.

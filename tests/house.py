@@ -138,6 +138,15 @@ async def until(condition: Callable[[], Awaitable[bool]], within_s: float = DEAD
 async def build(folder: Path) -> House:
     """Build a house with everything running in a folder."""
     house = House(load_settings(data_dir=folder))
+    try:
+        await _build(house)
+    except BaseException:
+        await house.close()
+        raise
+    return house
+
+
+async def _build(house: House) -> None:
     house.start_institutions()
     await asyncio.to_thread(bring_up, house.settings, demonstration=True)
     async with house.context() as context:
@@ -145,7 +154,6 @@ async def build(folder: Path) -> House:
         await register(context)
     house.start("serve")
     house.start("worker")
-    house.callers = callers(house.http, house.issuer, folder)
+    house.callers = callers(house.http, house.issuer, house.settings.data_dir)
     await house.ready()
     await house.connect_callback()
-    return house

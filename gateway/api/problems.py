@@ -11,7 +11,7 @@ from audit.errors import AuditUnavailable
 from audit.models import Receipt
 from gateway import errors
 from gateway.referrals.service import receipt_json
-from schemas.codes import code_list
+from schemas.codes import label
 from schemas.errors import SchemaError, Violation
 from schemas.text import _
 
@@ -65,7 +65,7 @@ def of_refusal(error: errors.Refusal) -> Response:
     if isinstance(error, errors.NotFound):
         return not_found()
     if isinstance(error, errors.Denied):
-        reasons = [{"code": code, "title": _(code_list("denial-reasons")[code]["es"])} for code in error.reasons]
+        reasons = [{"code": code, "title": label("denial-reasons", code)} for code in error.reasons]
         return problem(
             403,
             "denied",

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from adapters.models import Adapter
 from adapters.registry import load_adapters
 from consent.models import Caller
 from gateway import errors
@@ -29,33 +30,34 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help=_("Salida en JSON
     """Show the adapters, what each serves and whether it is connected."""
     settings = load_settings()
     loaded = load_adapters(None, settings.connections_file, settings.producer_secrets_dir)
-    items = [
-        {
-            "name": adapter.name,
-            "kind": adapter.kind,
-            "institution": adapter.institution,
-            "datasets": sorted(adapter.datasets),
-            "services": sorted(adapter.services),
-            "polls": adapter.polls,
-            "deduplicates": adapter.deduplicates,
-            "connected": adapter.connected,
-        }
-        for adapter in loaded
-    ]
     asyncio.run(loaded.close())
     if as_json:
-        typer.echo(json.dumps(items))
+        typer.echo(json.dumps([_told(adapter) for adapter in loaded]))
         return
-    table = Table(_("Nombre"), _("Institución"), _("Datos"), _("Servicios"), _("Conectado"))
-    for item in items:
+    table = Table(_("Nombre"), _("Institución"), _("Tipo"), _("Datos"), _("Servicios"), _("Conectado"))
+    for adapter in loaded:
         table.add_row(
-            item["name"],
-            item["institution"],
-            " ".join(item["datasets"]),
-            " ".join(item["services"]),
-            _("sí") if item["connected"] else _("no"),
+            adapter.name,
+            adapter.institution,
+            adapter.kind,
+            " ".join(sorted(adapter.datasets)),
+            " ".join(sorted(adapter.services)),
+            _("sí") if adapter.connected else _("no"),
         )
     Console().print(table)
+
+
+def _told(adapter: Adapter) -> dict[str, Any]:
+    return {
+        "name": adapter.name,
+        "institution": adapter.institution,
+        "kind": adapter.kind,
+        "datasets": sorted(adapter.datasets),
+        "services": sorted(adapter.services),
+        "polls": adapter.polls,
+        "deduplicates": adapter.deduplicates,
+        "connected": adapter.connected,
+    }
 
 
 @app.command("try", help=_("Hacer una consulta de prueba: decide, registra y pregunta como cualquier otra."))

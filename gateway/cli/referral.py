@@ -20,22 +20,12 @@ from gateway.referrals.models import Referral, ReferralEvent
 from gateway.runtime import open_runtime, utc_now
 from gateway.settings import load_settings
 from gateway.standards.fhir.service import FhirIntake, FhirRefused
-from schemas.codes import code_list
+from schemas.codes import label
 from schemas.errors import InvalidIdentifier
 from schemas.ids import parse_uuid
 from schemas.text import _
 
 app = typer.Typer(help=_("Referencias y contrarreferencias."), no_args_is_help=True)
-
-_EVENTS = {
-    "create": "Creada",
-    "transmitted": "Transmisión confirmada",
-    "attempt_failed": "Intento fallido",
-    "dead_letter": "Espera a una persona",
-    "withheld": "Retenida",
-    "review": "Revisión",
-}
-
 
 @app.command(help=_("Mostrar todo lo que pasó con una referencia."))
 def trace(
@@ -158,8 +148,15 @@ def _issue_text(issue: dict[str, Any]) -> str:
 
 
 def _label(item: ReferralEvent) -> str:
-    known = code_list("referral-events").get(item.type)
-    text = _(known["es"]) if known else _(_EVENTS.get(item.type, item.type))
+    ours = {
+        "create": _("Creada"),
+        "transmitted": _("Transmisión confirmada"),
+        "attempt_failed": _("Intento fallido"),
+        "dead_letter": _("Espera a una persona"),
+        "withheld": _("Retenida"),
+        "review": _("Revisión"),
+    }
+    text = ours.get(item.type) or label("referral-events", item.type)
     return text + (_(" (supuesta)") if item.synthesised else "")
 
 

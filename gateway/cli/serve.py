@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 import uvicorn
+import uvloop
 
 from audit import integrator
 from gateway.settings import load_settings
@@ -20,7 +21,7 @@ def serve(
 ) -> None:
     """Serve the HTTP interfaces until interrupted; requests under way are finished first."""
     settings = load_settings()
-    asyncio.run(_serve(host or settings.host, settings.port if port is None else port))
+    uvloop.run(_serve(host or settings.host, settings.port if port is None else port))
 
 
 async def _serve(host: str, port: int) -> None:
@@ -37,6 +38,7 @@ async def _serve(host: str, port: int) -> None:
             lifespan="off",
             log_level="warning",
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=20,
             h11_max_incomplete_event_size=16 * 1024,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import uvloop
+
 from audit import integrator
 from gateway.settings import load_settings
 
 
 def worker() -> None:
     """Deliver referrals and poll for counter-referrals until interrupted; jobs under way are finished first."""
-    asyncio.run(_work())
+    uvloop.run(_work())
 
 
 async def _work() -> None:

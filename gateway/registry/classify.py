@@ -28,9 +28,7 @@ class Classified:
     status: ProtectionStatus
 
 
-async def classify(
-    connection: AsyncConnection, services: dict[str, Service], day: date
-) -> AsyncIterator[Classified]:
+async def classify(connection: AsyncConnection, services: dict[str, Service], day: date) -> AsyncIterator[Classified]:
     """Yield the status of every person and household on a day, in the order of their ids; memory stays flat."""
     persons = select(*_PERSON, *_FACT).outerjoin(fact, fact.c.person_id == person.c.id).order_by(person.c.id)
     async for rows in _groups(connection, persons):
@@ -67,6 +65,4 @@ async def _groups(connection: AsyncConnection, query: Select[Any]) -> AsyncItera
 
 def _facts(rows: list[Any]) -> list[Fact]:
     names = Fact.__dataclass_fields__
-    return [
-        Fact(*(getattr(row, f"fact_{name}") for name in names)) for row in rows if row.fact_id is not None
-    ]
+    return [Fact(*(getattr(row, f"fact_{name}") for name in names)) for row in rows if row.fact_id is not None]

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from schemas.errors import UnknownCode
+from schemas.text import language
 
 _FOLDER = Path(__file__).parent
 
@@ -21,6 +22,12 @@ def code_list(name: str) -> dict[str, dict[str, Any]]:
     if not isinstance(loaded, dict):
         raise TypeError(f"code list {name} is not a mapping")
     return loaded
+
+
+def label(name: str, code: str) -> str:
+    """Return a code's label in the language in force; the code itself where the list does not have it."""
+    properties = code_list(name).get(code, {})
+    return str(properties.get(language(), code))
 
 
 def require_code(name: str, code: str) -> dict[str, Any]:

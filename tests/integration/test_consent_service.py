@@ -12,11 +12,11 @@ from uuid import UUID
 import psycopg
 import pytest
 from consent_database import APP_ROLE, consent_database
-from sqlalchemy import event, text
+from sqlalchemy import insert, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from consent import service
+from consent import service, tables
 from consent.decision import decide
 from consent.errors import ConsentNotInForce, InvalidAgreement, InvalidConsent, UnknownAgreement
 from consent.models import FETCH, Agreement, Caller, Decision, Request
@@ -135,7 +135,9 @@ async def test_a_person_nothing_is_stored_about_has_no_facts(conn: AsyncConnecti
     assert (facts.sealed, facts.objections, facts.consents) == (False, frozenset(), ())
 
 
-async def test_the_facts_of_a_person_are_read_in_one_query_and_are_nobody_elses(conn: AsyncConnection) -> None:
+async def test_the_facts_of_a_person_are_read_in_one_query_and_are_nobody_elses(
+    conn: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subject, other = uuid7(), uuid7()
     wide = replace(demonstration("DEMO-SNPP-IDENT"), code="SNPP-2")
     await service.put_agreement(conn, wide, at=AT)
@@ -144,8 +146,14 @@ async def test_the_facts_of_a_person_are_read_in_one_query_and_are_nobody_elses(
     await give(conn, other)
     await service.seal(conn, subject, at=AT)
     await service.object_to(conn, subject, "public-benefit", at=AT)
-    statements: list[str] = []
-    event.listen(conn.sync_connection, "before_cursor_execute", lambda *details: statements.append(details[2]))
+    statements: list[object] = []
+    execute = psycopg.AsyncCursor.execute
+
+    async def counted(cursor: psycopg.AsyncCursor[Any], query: Any, *rest: Any, **named: Any) -> Any:
+        statements.append(query)
+        return await execute(cursor, query, *rest, **named)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", counted)
     facts = await service.subject_facts(conn, subject)
     assert len(statements) == 1
     assert (facts.subject, facts.sealed, facts.objections) == (subject, True, frozenset({"public-benefit"}))
@@ -193,6 +201,40 @@ async def test_consent_given_again_after_a_withdrawal_counts(conn: AsyncConnecti
     await service.withdraw_consent(conn, await give(conn, subject), at=AT)
     await give(conn, subject, at=AT + timedelta(seconds=1))
     assert (await ask(conn, subject, at=AT + timedelta(seconds=1))).effect == "permit"
+
+
+async def test_of_two_answers_of_the_same_instant_the_refusal_is_read(conn: AsyncConnection) -> None:
+    subject = uuid7()
+    await conn.execute(
+        insert(tables.consent_record),
+        [
+            {
+                "id": uuid7(),
+                "subject": subject,
+                "agreement": "DEMO-SNPP-IDENT",
+                "purposes": ["service-provision"],
+                "fields": list(FIELDS),
+                "state": state,
+                "text_version": "2026-1",
+                "language": "es",
+                "channel": "counter",
+                "proof_reference": "form-17",
+                "given_at": AT,
+            }
+            for state in ("given", "refused", "given")
+        ],
+    )
+    assert [each.state for each in (await service.subject_facts(conn, subject)).consents] == ["refused"]
+
+
+async def test_withdrawing_an_ended_record_leaves_a_later_consent_in_force(conn: AsyncConnection) -> None:
+    subject = uuid7()
+    ended = await give(conn, subject)
+    await service.withdraw_consent(conn, ended, at=AT)
+    await give(conn, subject, at=AT + timedelta(seconds=1))
+    with pytest.raises(ConsentNotInForce):
+        await service.withdraw_consent(conn, ended, at=AT + timedelta(seconds=2))
+    assert (await ask(conn, subject, at=AT + timedelta(seconds=3))).effect == "permit"
 
 
 async def test_consent_ends_when_it_expires(conn: AsyncConnection) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from gateway.cli.demo.clients import key_file
 from gateway.cli.demo.scenario import Story
 from gateway.identity.models import Issuer
-from schemas.codes import code_list
+from schemas.codes import code_list, label
 from schemas.text import _
 
 
@@ -70,8 +70,8 @@ def print_report(console: Console, told: dict[str, Any], issuer: Issuer, data_di
         table.add_row(text, str(disclosures[name]))
     known = code_list("denial-reasons")
     for code, number in disclosures["reasons"].items():
-        label = _(known[code]["es"]) if code in known else _("No se encontró (o no se puede decir)")
-        table.add_row(f"  {label}", str(number))
+        text = label("denial-reasons", code) if code in known else _("No se encontró (o no se puede decir)")
+        table.add_row(f"  {text}", str(number))
     console.print(table)
     table = Table(_("Estatus de protección"), _("antes"), _("después"))
     names = {

@@ -1,0 +1,169 @@
+"""Writes the tables of docs/reference that repeat what the code knows: settings, referral states, code lists.
+
+Run ``python deploy/reference.py`` after a change to one of them; a test compares the pages with the code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from gateway.referrals import states
+from gateway.settings import Settings
+from schemas.codes import code_list
+
+PAGES = Path(__file__).resolve().parent.parent / "docs" / "reference"
+_BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_MEANING = {
+    "data_dir": "Folder of the embedded database and, without `SIIS_SECRETS_DIR`, of keys, secrets and connections",
+    "database_url": "Address of PostgreSQL for the role `siis_app`; without it the embedded server is used",
+    "database_owner_url": "Address for the role `siis_owner`, used by `siis db upgrade` only",
+    "secrets_dir": "Folder with secrets: settings as files, `keys/`, and the secrets that manifests name",
+    "connections": "YAML file that says where each producer's system is; default `connections.yaml` in the data folder",
+    "issuer": "Public address of the gateway, as tokens name it; `https`, except on this machine; no slash at the end",
+    "host": "Address `siis serve` listens on",
+    "port": "Port `siis serve` listens on",
+    "recorder": "Name of this process in the entries of the audit log",
+    "log_origin": "Name of the audit log in its checkpoints; stays the same for the life of the log",
+    "max_body_bytes": "Largest body of a request",
+    "worker_concurrency": "Deliveries that one worker makes at once",
+    "poll_interval_s": "Seconds between two polls of a recipient",
+    "retry_first_s": "Seconds before the second attempt of a delivery; doubled each time, six hours at most",
+    "retry_attempts": "Attempts before a delivery waits for a person",
+}
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    names = list(head)
+    return "\n".join([_row(*names), _row(*("---" for _name in names)), *(_row(*row) for row in rows)]) + "\n"
+
+
+def _expected(spec: dict[str, Any]) -> str:
+    options = [option for option in spec.get("anyOf", [spec]) if option.get("type") != "null"]
+    [one] = options
+    text = {"string": "text", "integer": "whole number", "number": "number"}[one["type"]]
+    if one.get("format") == "path":
+        text = "path"
+    if one.get("format") == "password":
+        text = "`postgresql://…`, secret"
+    for key, words in (("minimum", "from {}"), ("exclusiveMinimum", "over {}"), ("maximum", "to {}")):
+        if key in one:
+            text += " " + words.format(f"{one[key]:g}" if one[key] < 10_000 else str(one[key]))
+    return text + (f", `{one['pattern']}`" if "pattern" in one else "")
+
+
+def settings() -> str:
+    """Return the table of settings."""
+    properties = Settings.model_json_schema()["properties"]
+    rows = []
+    for name, spec in properties.items():
+        default = spec.get("default")
+        rows.append(
+            (f"`SIIS_{name.upper()}`", _MEANING[name], _expected(spec), "" if default is None else f"`{default}`")
+        )
+    return _table(("Setting", "What it is", "Expected", "Default"), rows)
+
+
+def state_diagram() -> str:
+    """Return the moves as a Mermaid state diagram; events between the same two states share an arrow."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (state, event), following in states.TRANSITIONS.items():
+        arrows.setdefault((state, following), []).append(event)
+    lines = [f"    {state} --> {following}: {', '.join(events)}" for (state, following), events in arrows.items()]
+    ends = [f"    {state} --> [*]" for state in sorted(states.TERMINAL)]
+    return "\n".join(["```mermaid", "stateDiagram-v2", f"    [*] --> {states.CREATED}", *lines, *ends, "```"]) + "\n"
+
+
+def moves() -> str:
+    """Return the one next state per state and event."""
+    names = code_list("referral-events")
+    rows = [
+        (f"`{state}`", f"`{event}`", names[event]["es"], names[event]["actor"], f"`{following}`")
+        for (state, event), following in states.TRANSITIONS.items()
+    ]
+    return _table(("State", "Event", "In Spanish", "Reported by", "Next state"), rows)
+
+
+def business_status() -> str:
+    """Return the states with their BSeR business status codes."""
+    rows = [
+        (f"`{state}`", code, "yes" if state in states.TERMINAL else "") for state, code in states.BUSINESS_STATUS.items()
+    ]
+    return _table(("State", "`business_status`", "Final"), rows)
+
+
+def _codes(name: str, **columns: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
+    def build() -> str:
+        head = ("Code", "Spanish", "English", *(title.replace("_", " ").capitalize() for title in columns))
+        rows = [
+            (f"`{code}`", spec["es"], spec["en"], *(read(spec) for read in columns.values()))
+            for code, spec in code_list(name).items()
+        ]
+        return _table(head, rows)
+
+    return build
+
+
+def _ticks(values: Iterable[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def fields() -> str:
+    """Return the fields of every dataset."""
+    rows = [
+        (f"`{dataset}`", f"`{field}`", label["es"], label["en"], label["label"])
+        for dataset, spec in code_list("datasets").items()
+        for field, label in spec["fields"].items()
+    ]
+    return _table(("Dataset", "Field", "Spanish", "English", "Label"), rows)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "settings": settings,
+    "state-diagram": state_diagram,
+    "moves": moves,
+    "business-status": business_status,
+    "scopes": _codes("scopes"),
+    "roles": _codes(
+        "roles",
+        may=lambda spec: _ticks(spec["actions"]),
+        for_another_institution=lambda spec: "yes" if spec.get("acts_for_others") else "",
+    ),
+    "datasets": _codes("datasets", holder=lambda spec: f"`{spec['holder']}`"),
+    "fields": fields,
+    "purposes": _codes("purposes"),
+    "legal-bases": _codes("legal-bases", public_duty=lambda spec: "yes" if spec["public_duty"] else ""),
+    "denial-reasons": _codes("denial-reasons", the_caller_sees=lambda spec: "404" if spec["subject"] else "403"),
+    "withheld-reasons": _codes("withheld-reasons"),
+    "institutions": _codes("institutions"),
+    "services": _codes(
+        "services",
+        institution=lambda spec: f"`{spec['institution']}`",
+        days_to_answer=lambda spec: str(spec["response_days"]),
+    ),
+    "reasons": _codes("reasons", used_to=lambda spec: ", ".join(spec["use"]).replace("_", " ")),
+    "outcomes": _codes("outcomes", protected_afterwards=lambda spec: "yes" if spec["protected"] else "no"),
+    "life-cycle": _codes("life-cycle", unit=lambda spec: spec["unit"]),
+}
+
+
+def refreshed(text: str) -> str:
+    """Return a page with its generated blocks as the code has them now; KeyError for an unknown block."""
+    return _BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}{found[3]}", text)
+
+
+def main() -> None:
+    """Rewrite the blocks of every reference page."""
+    for page in sorted(PAGES.glob("*.md")):
+        page.write_text(refreshed(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
