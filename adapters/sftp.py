@@ -12,7 +12,6 @@ import asyncssh
 from adapters.errors import CallFailed
 from adapters.resilience import Call
 
-
 _LOST = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar, cast
 
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 Driver = psycopg.AsyncConnection[tuple[Any, ...]]
+
+T = TypeVar("T")
 
 # A database that hangs is a database that is down: no caller waits longer than this for a round trip's answer.
 TIME_BUDGET_S = 10.0
@@ -18,6 +22,21 @@ async def driver_of(conn: AsyncConnection) -> Driver:
     """Return psycopg's connection under a SQLAlchemy connection."""
     raw = await conn.get_raw_connection()
     return cast("Driver", raw.driver_connection)
+
+
+async def within_budget(work: Coroutine[Any, Any, T]) -> T:
+    """Do some work on the driver, raising :class:`TimeoutError` when it takes longer than :data:`TIME_BUDGET_S`."""
+    task = asyncio.create_task(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=TIME_BUDGET_S)
+        if not done:
+            raise TimeoutError
+        return task.result()
+    finally:
+        # The driver meets a first cancellation by asking the server to stop, and waits for it: so insist.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
 
 
 class OwnConnection:
@@ -30,20 +49,28 @@ class OwnConnection:
         self._pool = engine.sync_engine.pool
         self._driver: Driver | None = None
 
-    async def driver(self) -> Driver:
-        """Return the connection, opening it if there is none; SQLAlchemy's and the driver's errors come through."""
+    async def __aenter__(self) -> Driver:
+        """Lend the connection, opening it if there is none; SQLAlchemy's and the driver's errors come through."""
         if self._driver is None:
-            # A second pool of the same settings, for one connection, which is then taken away from it.
-            proxy = await greenlet_spawn(self._pool.recreate().connect)
-            driver = cast("Driver", proxy.driver_connection)
-            proxy.detach()
-            proxy.invalidate()
-            await driver.set_autocommit(True)
-            self._driver = driver
+            self._driver = await within_budget(self._connect())
         return self._driver
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        """Close a connection that something went wrong on: nobody knows what state its transaction is in."""
+        if kind is not None:
+            await self.drop()
 
     async def drop(self) -> None:
         """Close the connection, in whatever state it is."""
         driver, self._driver = self._driver, None
         if driver is not None:
             await driver.close()
+
+    async def _connect(self) -> Driver:
+        # A second pool of the same settings, for one connection, which is then taken away from it.
+        proxy = await greenlet_spawn(self._pool.recreate().connect)
+        driver = cast("Driver", proxy.driver_connection)
+        proxy.detach()
+        proxy.invalidate()
+        await driver.set_autocommit(True)
+        return driver

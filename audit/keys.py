@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import tempfile
@@ -23,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit.batch import Batcher
-from audit.connection import TIME_BUDGET_S, Driver, OwnConnection
+from audit.connection import Driver, OwnConnection, within_budget
 from audit.envelope import SubjectKey
 from audit.errors import AuditError, AuditUnavailable, SubjectErased, UnsafeKeyFile
 from audit.models import LOG_SUBJECT
@@ -136,10 +135,9 @@ class SubjectKeys:
 
     async def _fetch(self, wanted: list[UUID]) -> Sequence[SubjectKey | AuditError]:
         try:
-            async with asyncio.timeout(TIME_BUDGET_S):
-                rows = await self._rows(await self._connection.driver(), sorted(set(wanted)))
-        except (SQLAlchemyError, psycopg.Error, OSError, TimeoutError) as error:
-            await self._connection.drop()
+            async with self._connection as driver:
+                rows = await within_budget(self._rows(driver, sorted(set(wanted))))
+        except (SQLAlchemyError, psycopg.Error, OSError) as error:
             raise AuditUnavailable("subject keys cannot be read or made") from error
         found = {subject: self._open(subject, pseudonym, wrapped) for subject, pseudonym, wrapped in rows}
         return [found[subject] for subject in wanted]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from audit.batch import Batcher
-from audit.connection import TIME_BUDGET_S, Driver, OwnConnection
+from audit.connection import Driver, OwnConnection, within_budget
 from audit.envelope import Link, Row, Sealed, finish, seal
 from audit.errors import AuditError, AuditUnavailable, DuplicateEntry
 from audit.keys import SubjectKeys
@@ -128,14 +127,12 @@ class AuditLog:
 
     async def _flush(self, group: list[Sealed]) -> Sequence[Receipt | AuditError]:
         try:
-            async with asyncio.timeout(TIME_BUDGET_S):
-                return await _commit(await self._connection.driver(), group)
+            async with self._connection as driver:
+                return await within_budget(_commit(driver, group))
         except psycopg.errors.UniqueViolation as error:
-            await self._connection.drop()
             if len(group) == 1:
                 return [_duplicate(group[0], error)]
-        except (SQLAlchemyError, psycopg.Error, OSError, TimeoutError) as error:
-            await self._connection.drop()
+        except (SQLAlchemyError, psycopg.Error, OSError) as error:
             raise AuditUnavailable("the entries could not be committed") from error
         # One caller's duplicate must not cost the others their entries: halve until it stands alone.
         middle = len(group) // 2
@@ -158,7 +155,9 @@ async def _commit(driver: Driver, group: list[Sealed]) -> list[Receipt]:
         if slot is None:
             await cursor.execute(_NEXT_SLOT)
             slot = await cursor.fetchone()
-        link = Link(*_one(slot))
+        if slot is None:
+            raise psycopg.DataError("the log has no writer slots")
+        link = Link(*slot)
         rows = []
         for sealed in group:
             rows.append(finish(sealed, link))
@@ -172,12 +171,6 @@ async def _commit(driver: Driver, group: list[Sealed]) -> list[Receipt]:
             await cursor.execute(_ADVANCE, (ids, link.counter, link.leaf, link.slot))
             await cursor.execute("COMMIT")
     return [_receipt(row) for row in rows]
-
-
-def _one(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
-    if row is None:
-        raise AuditUnavailable("the log has no writer slots")
-    return row
 
 
 def _columns(row: Row) -> tuple[Any, ...]:

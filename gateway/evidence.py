@@ -55,6 +55,8 @@ def decided(
         actor={
             "client": caller.client_id,
             "institution": caller.institution,
+            "on_behalf_of": request.on_behalf_of,
+            "channel": request.channel,
             "user": caller.user,
             "user_verified": caller.user_verified,
             "roles": sorted(caller.roles),

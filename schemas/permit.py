@@ -6,7 +6,7 @@ It lives here because both sides need the type: the decision issues it, the adap
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -26,10 +26,11 @@ class Permit:
     released: frozenset[str]
     purpose: str
     issued_at: datetime
-    _seal: object = field(repr=False, compare=False)
+    # Asked for at every construction and never kept, so that a copy cannot be widened (dataclasses.replace fails).
+    _seal: InitVar[object]
 
-    def __post_init__(self) -> None:
-        if self._seal is not _SEAL:
+    def __post_init__(self, _seal: object) -> None:
+        if _seal is not _SEAL:
             raise TypeError("a Permit comes from consent.decision only")
 
 

@@ -104,14 +104,16 @@ def _explainer() -> tuple[Callable[..., Validator], FormatChecker]:
 
     def properties(validator: Any, members: dict[str, Any], instance: Any, _schema: Any) -> Iterator[ValidationError]:
         # The library does not say where a member is that is not allowed at all (its schema is false).
-        for name in members.keys() & instance.keys() if isinstance(instance, dict) else ():
-            member = {"not": {}} if members[name] is False else members[name]
-            yield from validator.descend(instance[name], member, path=name, schema_path=name)
+        for name, member in members.items() if isinstance(instance, dict) else ():
+            if name in instance:
+                schema = {"not": {}} if member is False else member
+                yield from validator.descend(instance[name], schema, path=name, schema_path=name)
 
     checker = FormatChecker()
     for name, holds in _FORMATS.items():
         checker.checks(name)(lambda value, holds=holds: not isinstance(value, str) or holds(value))
-    return extend(Draft202012Validator, {"pattern": pattern, "properties": properties}), checker
+    explaining = extend(Draft202012Validator, {"pattern": pattern, "properties": properties})  # type: ignore[no-untyped-call]
+    return explaining, checker
 
 
 # Both validators ask us about times, so that whatever they let through is one that Python can hold: no year 0, no
@@ -154,7 +156,7 @@ def _explain(error: ValidationError) -> Violation:
         "type": _("El tipo no es el esperado: {expected}.").format(expected=expected),
         "enum": _("El valor no está en la lista permitida."),
         "const": _("El valor no es el esperado."),
-        "format": _("El formato no es válido: se esperaba {expected}.").format(expected=expected),
+        "format": _("El formato no es válido: se esperaba {expected}.").format(expected=_shape(expected)),
         "pattern": _("El texto no tiene la forma esperada."),
         "maxLength": _("El texto pasa de {expected} caracteres.").format(expected=expected),
         "minLength": _("El texto es demasiado corto."),
@@ -172,6 +174,10 @@ def _explain(error: ValidationError) -> Violation:
         # A made-up name could itself be personal data, so only a plain one is repeated.
         pointer = f"{pointer}/{extra}" if re.fullmatch(r"[a-z_]{1,40}", extra) else pointer
     return Violation(pointer, rule, texts.get(rule, _("El mensaje no sigue su esquema.")))
+
+
+def _shape(name: Any) -> str:
+    return {"date": _("AAAA-MM-DD"), "date-time": _("AAAA-MM-DDThh:mm:ss con zona")}.get(str(name), str(name))
 
 
 def _broken(rule: str, message: str) -> SchemaError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -12,14 +14,15 @@ from gateway.api.request import Door, correlation, read_message
 from gateway.exchange import Disclosure, DisclosureRequest, Exchange
 from gateway.referrals.service import receipt_json
 
+PATH = "/api/v1/disclosures"
 _MESSAGE = "disclosure-request"
 
+Endpoint = Callable[[Request], Awaitable[Response]]
 
-def build_router(door: Door, exchange: Exchange) -> APIRouter:
-    """Return the route of disclosures."""
-    router = APIRouter(tags=["Consultas"])
 
-    @router.post("/api/v1/disclosures", openapi_extra=body_of(_MESSAGE))
+def build_endpoint(door: Door, exchange: Exchange) -> Endpoint:
+    """Return the function that answers a request for facts about one person."""
+
     async def disclose(request: Request) -> Response:
         """Ask for facts about one person from the institution that holds them (consulta)."""
         verified = door.caller(request, "disclosures.create")
@@ -40,6 +43,13 @@ def build_router(door: Door, exchange: Exchange) -> APIRouter:
         )
         return _answer(await exchange.disclose(caller, asked))
 
+    return disclose
+
+
+def build_router(disclose: Endpoint) -> APIRouter:
+    """Return the route, for the description of the interface and for whoever mounts the router alone."""
+    router = APIRouter(tags=["Consultas"])
+    router.add_api_route(PATH, disclose, methods=["POST"], openapi_extra=body_of(_MESSAGE))
     return router
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import orjson
@@ -14,8 +15,11 @@ from gateway.referrals.service import receipt_json
 from schemas.codes import label
 from schemas.errors import SchemaError, Violation
 from schemas.text import _
+from schemas.validation import UNREADABLE
 
 TYPE_PREFIX = "urn:siis:problem:"
+# A producer may wish for any pause; callers are told one that makes sense to them.
+_SHORTEST_PAUSE_S, _USUAL_PAUSE_S, _LONGEST_PAUSE_S = 1, 5, 3600
 
 
 def problem(
@@ -53,10 +57,10 @@ def not_found() -> Response:
 
 def of_schema(error: SchemaError, *, receipt: Receipt | None = None) -> Response:
     """Build the answer to a message that is not what its schema says."""
-    broken = len(error.violations) == 1 and error.violations[0].pointer == "" and error.violations[0].rule != "schema"
+    broken = any(violation.rule in UNREADABLE for violation in error.violations)
     code = "malformed-json" if broken else "invalid-message"
     title = _("El cuerpo no se puede leer") if broken else _("El mensaje no es válido")
-    detail = _("Corrija los campos señalados y envíe de nuevo.")
+    detail = _("Envíe JSON en UTF-8.") if broken else _("Corrija los campos señalados y envíe de nuevo.")
     return problem(400, code, title, detail=detail, violations=error.violations, receipt=receipt)
 
 
@@ -75,12 +79,35 @@ def of_refusal(error: errors.Refusal) -> Response:
             reasons=reasons,
         )
     if isinstance(error, errors.Conflict):
-        return problem(409, error.code, _conflicts()[error.code], detail=error.detail)
+        title, what_to_do = _conflicts()[error.code]
+        detail = f"{error.detail}: {what_to_do}" if error.detail else what_to_do
+        return problem(409, error.code, title, detail=detail, receipt=error.receipt)
     if isinstance(error, errors.ProducerFailed):
         return _producer_failed(error)
-    violations = [Violation(error.pointer or "", error.code, _("Revise este campo."))]
-    title = _bad_requests().get(error.code, _("El pedido no es válido"))
-    return problem(422, error.code, title, violations=violations, receipt=error.receipt)
+    title, detail = _bad_requests().get(error.code, (_("El pedido no es válido"), _("Revise el pedido.")))
+    violations = [Violation(error.pointer, error.code, detail)] if error.pointer else None
+    return problem(422, error.code, title, detail=detail, violations=violations, receipt=error.receipt)
+
+
+def of_http(status: int, headers: dict[str, str]) -> Response:
+    """Build the answer to a request for which there is no route."""
+    if status == 404:
+        return not_found()
+    if status == 405:
+        detail = _("Aquí se usa {methods}.").format(methods=headers.get("Allow", ""))
+        return problem(405, "method-not-allowed", _("Este método no se usa aquí"), detail=detail, headers=headers)
+    return problem(status, "http", _("El pedido no se puede atender"), headers=headers)
+
+
+def unsupported_media_type(accepted: str) -> Response:
+    """Build the answer to a body of another media type (RFC 9110 clause 15.5.16)."""
+    return problem(
+        415,
+        "unsupported-media-type",
+        _("El tipo de contenido no se acepta"),
+        detail=_("Envíe la cabecera Content-Type con uno de: {accepted}.").format(accepted=accepted),
+        headers={"Accept": accepted},
+    )
 
 
 def of_unavailable(_error: AuditUnavailable | None = None) -> Response:
@@ -97,7 +124,8 @@ def of_unavailable(_error: AuditUnavailable | None = None) -> Response:
 def _producer_failed(error: errors.ProducerFailed) -> Response:
     headers = {}
     if error.kind == "unavailable":
-        headers["Retry-After"] = str(int(error.retry_after_s or 5))
+        pause = max(error.retry_after_s or _USUAL_PAUSE_S, _SHORTEST_PAUSE_S)
+        headers["Retry-After"] = str(math.ceil(min(pause, _LONGEST_PAUSE_S)))
     titles = {
         "unavailable": (503, _("El sistema de la institución no responde")),
         "malformed": (502, _("El sistema de la institución respondió algo que no se puede usar")),
@@ -108,21 +136,51 @@ def _producer_failed(error: errors.ProducerFailed) -> Response:
     return problem(status, error.code, title, detail=detail, receipt=error.receipt, headers=headers)
 
 
-def _conflicts() -> dict[str, str]:
+def _conflicts() -> dict[str, tuple[str, str]]:
     return {
-        "idempotency-key-reused": _("La clave de idempotencia ya se usó con otro contenido"),
-        "out-of-order": _("El evento no corresponde al estado de la referencia"),
-        "already-referred": _("Esta interconsulta ya tiene una referencia"),
+        "idempotency-key-reused": (
+            _("La clave de idempotencia ya se usó con otro contenido"),
+            _("Use una clave nueva para cada pedido distinto."),
+        ),
+        "out-of-order": (
+            _("El evento no corresponde al estado de la referencia"),
+            _("consulte los eventos de la referencia antes de informar otro."),
+        ),
+        "already-referred": (
+            _("Esta interconsulta ya tiene una referencia"),
+            _("Siga la referencia que ya existe."),
+        ),
     }
 
 
-def _bad_requests() -> dict[str, str]:
+def _bad_requests() -> dict[str, tuple[str, str]]:
     return {
-        "unknown-dataset": _("El conjunto de datos no existe"),
-        "dataset-not-connected": _("El conjunto de datos no tiene un sistema conectado"),
-        "unknown-field": _("El campo no existe en el conjunto de datos"),
-        "unknown-service": _("El servicio no existe en el catálogo"),
-        "unknown-reason": _("El motivo no existe o no corresponde"),
-        "bad-identifier": _("El identificador no es válido"),
-        "missing-idempotency-key": _("Falta la cabecera Idempotency-Key"),
+        "unknown-dataset": (
+            _("El conjunto de datos no existe"),
+            _("Los conjuntos que hay están en el acuerdo con la institución."),
+        ),
+        "dataset-not-connected": (
+            _("El conjunto de datos no tiene un sistema conectado"),
+            _("Avise a quien opera la pasarela."),
+        ),
+        "unknown-field": (
+            _("El campo no existe en el conjunto de datos"),
+            _("Quite el campo señalado o corrija su nombre."),
+        ),
+        "unknown-service": (
+            _("El servicio no existe en el catálogo"),
+            _("Use el código de un servicio del catálogo."),
+        ),
+        "unknown-reason": (
+            _("El motivo no existe o no corresponde"),
+            _("Use un código de motivo que corresponda al evento."),
+        ),
+        "bad-identifier": (
+            _("El identificador no es válido"),
+            _("La cédula va sin puntos ni espacios; el RUC, con guion y dígito verificador."),
+        ),
+        "missing-idempotency-key": (
+            _("Falta la cabecera Idempotency-Key o no es válida"),
+            _("Envíe una sola, de 1 a 128 caracteres ASCII visibles, distinta para cada pedido."),
+        ),
     }

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from adapters.models import Reply
 from gateway import errors
 from gateway.api.documentation import body_of
-from gateway.api.request import Door, correlation, idempotency_key, read_message
+from gateway.api.request import Door, correlation, idempotency_key, media_type, read_message
 from gateway.identity.models import VerifiedCaller
 from gateway.referrals.models import NewReferral, Referral, ReferralEvent
 from gateway.referrals.service import Command, Done, ReferralService, receipt_json
@@ -35,8 +35,8 @@ def build_router(door: Door, referrals: ReferralService, fhir: FhirIntake) -> AP
         """Send a referral (referencia). The acknowledged id is an obligation."""
         verified = door.caller(request, "referrals.create")
         request.state.verified = verified
-        body = await door.body(request)
-        if request.headers.get("content-type", "").split(";")[0].strip().lower() == FHIR_JSON:
+        body = await door.body(request, also=FHIR_JSON)
+        if media_type(request) == FHIR_JSON:
             caller = door.with_operator(request, verified, None)
             status, answer = await fhir.take(caller, body, correlation(request))
             return Response(orjson.dumps(answer), status, media_type=FHIR_JSON)

@@ -27,6 +27,7 @@ from schemas.text import _
 
 app = typer.Typer(help=_("Referencias y contrarreferencias."), no_args_is_help=True)
 
+
 @app.command(help=_("Mostrar todo lo que pasó con una referencia."))
 def trace(
     referral_id: Annotated[str, typer.Argument(metavar="ID", help=_("Número de la referencia."))],

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Annotated
 
 import httpx
 import typer
-from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from adapters.http import open_client
+from gateway.identity.assertions import client_assertion
 from gateway.identity.models import Issuer
+from gateway.identity.oauth import ASSERTION_TYPE, GRANT
+from gateway.runtime import utc_now
 from gateway.settings import load_settings
-from schemas.ids import uuid7
 from schemas.text import _
-
-_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 async def request_token(client: httpx.AsyncClient, issuer: Issuer, client_id: str, private_key: bytes) -> str:
     """Return an access token for a client (RFC 7523 section 2.2); raises httpx.HTTPStatusError when refused."""
     key = ECKey.import_key(private_key)
-    now = int(time.time())
-    claims = {
-        "iss": client_id,
-        "sub": client_id,
-        "aud": issuer.token_endpoint,
-        "jti": str(uuid7()),
-        "iat": now,
-        "exp": now + 60,
-    }
-    assertion = jwt.encode({"alg": "ES256", "kid": key.thumbprint()}, claims, key, ["ES256"])
-    form = {"grant_type": "client_credentials", "client_assertion_type": _TYPE, "client_assertion": assertion}
+    assertion = client_assertion(key, client_id=client_id, issuer=issuer, now=utc_now())
+    form = {"grant_type": GRANT, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
     answer = await client.post(issuer.token_endpoint, data=form)
     answer.raise_for_status()
     return str(answer.json()["access_token"])

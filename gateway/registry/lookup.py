@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -11,7 +10,7 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.batch import Batcher
-from audit.connection import TIME_BUDGET_S, Driver, OwnConnection
+from audit.connection import Driver, OwnConnection, within_budget
 from audit.errors import AuditError, AuditUnavailable
 from consent import service as consents
 from consent.models import UNKNOWN_SUBJECT, StoredFacts, SubjectFacts
@@ -59,10 +58,9 @@ class SubjectLookup:
 
     async def _flush(self, group: list[tuple[str, str]]) -> Sequence[Subject | AuditError]:
         try:
-            async with asyncio.timeout(TIME_BUDGET_S):
-                return await self._read(await self._connection.driver(), group)
+            async with self._connection as driver:
+                return await within_budget(self._read(driver, group))
         except (SQLAlchemyError, psycopg.Error, OSError, TimeoutError) as error:
-            await self._connection.drop()
             raise AuditUnavailable("subjects could not be looked up") from error
 
     async def _read(self, driver: Driver, group: list[tuple[str, str]]) -> list[Subject]:

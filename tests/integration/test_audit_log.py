@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -187,20 +188,42 @@ async def test_a_transaction_cut_off_after_staging_leaves_no_trace(db: AuditData
     assert (await check(db.app)).ok
 
 
-async def test_a_database_that_hangs_is_given_up(
+async def test_a_database_that_is_blocked_is_given_up(
     db: AuditDatabase, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subject = uuid4()
     await log.append(an_entry(0, subject))
     async with db.admin.connect() as conn:
         await conn.execute(text("LOCK TABLE audit.writer IN ACCESS EXCLUSIVE MODE"))
-        monkeypatch.setattr("audit.service.TIME_BUDGET_S", 0.1)
+        monkeypatch.setattr("audit.connection.TIME_BUDGET_S", 0.1)
         with pytest.raises(AuditUnavailable):
             await log.append(an_entry(1, subject))
         await conn.rollback()
     monkeypatch.undo()
     await log.append(an_entry(2, subject))
     assert await integrate(db.app) == 2
+    assert (await check(db.app)).ok
+
+
+async def test_a_server_process_that_answers_nothing_is_given_up(
+    db: AuditDatabase, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = uuid4()
+    await log.append(an_entry(0, subject))
+    query = "SELECT array_agg(pid) FROM pg_stat_activity WHERE usename = 'siis_app' AND datname = current_database()"
+    pids = await scalar(db.admin, query)
+    monkeypatch.setattr("audit.connection.TIME_BUDGET_S", 0.1)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(AuditUnavailable):
+            await log.append(an_entry(1, subject))
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    monkeypatch.undo()
+    await log.append(an_entry(2, subject))
+    await integrate(db.app)
     assert (await check(db.app)).ok
 
 

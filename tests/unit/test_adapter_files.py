@@ -172,19 +172,14 @@ async def test_one_connection_serves_many_calls_and_is_opened_again_when_lost(fo
 
 
 @pytest.mark.parametrize(
-    ("secret", "key", "reason"),
-    [("clave-ñ", OTHER, "host key is not the pinned one"), ("falsa", KEY, "credentials refused")],
+    ("username", "key", "reason"),
+    [("siis", OTHER, "host key is not the pinned one"), ("otro", KEY, "credentials refused")],
 )
 async def test_a_server_that_is_not_ours_or_does_not_know_us_gets_nothing(
-    folder: Folder, tmp_path: Path, secret: str, key: asyncssh.SSHKey, reason: str
+    folder: Folder, tmp_path: Path, username: str, key: asyncssh.SSHKey, reason: str
 ) -> None:
-    adapter = connect(tmp_path, "minna", folder.address, host_key=public(key))
-    (tmp_path / "secrets" / "minna_password").write_text(secret, encoding="utf-8")
-    if secret == "falsa":
-        from adapters.registry import load_adapters
-
-        adapters = load_adapters(tmp_path / "manifests", tmp_path / "connections.yaml", tmp_path / "secrets")
-        adapter = adapters.named("minna")
+    changes = {"username: siis": f"username: {username}"}
+    adapter = connect(tmp_path, "minna", folder.address, host_key=public(key), changes=changes)
     outcome = await send(adapter)
     assert isinstance(outcome, Unavailable)
     assert (outcome.reason, outcome.effect_unknown, outcome.provenance.attempts) == (reason, False, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from datetime import UTC, datetime
 
@@ -14,7 +15,7 @@ from schemas.canonical import canonical_json
 from schemas.codes import code_list, require_code
 from schemas.errors import DecryptionError, InvalidIdentifier, UnknownCode
 from schemas.ids import parse_cedula, parse_ruc, parse_uuid, ruc_check_digit, uuid7
-from schemas.permit import Permit
+from schemas.permit import Permit, issue
 from schemas.redaction import mask
 from schemas.text import _, set_language
 
@@ -89,6 +90,22 @@ def test_nobody_makes_a_permit_by_hand() -> None:
             issued_at=datetime.now(UTC),
             _seal=object(),
         )
+
+
+def test_a_permit_cannot_be_copied_into_a_wider_one() -> None:
+    permit = issue(
+        decision_id=uuid7(),
+        action="disclosure.fetch",
+        requester="MDS",
+        holder="PN-IDENT",
+        dataset="identity",
+        subject=None,
+        released=frozenset({"cedula"}),
+        purpose="public-benefit",
+        issued_at=datetime.now(UTC),
+    )
+    with pytest.raises((TypeError, ValueError)):
+        dataclasses.replace(permit, released=frozenset({"cedula", "profession"}))
 
 
 def test_canonical_json_is_one_byte_string_and_refuses_floats() -> None:

@@ -1,0 +1,280 @@
+"""The documentation agrees with the program: tables, commands, routes, problems, entry types, examples, links."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import typer
+import yaml
+
+from adapters.manifest import load_manifest
+from adapters.simulator.population import generate
+from audit.models import GROUPS, OUTCOMES, Entry, ProblemKind
+from consent.models import parse_agreement
+from consent.service import check_agreement, demonstration_agreements
+from deploy.reference import refreshed
+from gateway.api import problems
+from gateway.cli.app import app
+from gateway.registry.protection import age_on
+from schemas.codes import code_list
+from schemas.validation import validate
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+# Written by others than this documentation.
+ELSEWHERE = {DOCS / "performance.md"}
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def identify(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def first_cells(text: str) -> set[str]:
+    """Return what the first cells of a page's tables name in code type."""
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+    return {name for cell in rows for name in re.findall(r"`([^`]+)`", cell)}
+
+
+# Links
+
+
+def headings(path: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=identify)
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    text = re.sub(r"^ *```.*?^ *```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        assert file.exists() or file in ELSEWHERE, f"{target} leads nowhere"
+        assert not anchor or anchor in headings(file), f"{target}: no such heading"
+
+
+def test_every_page_is_in_the_navigation_and_the_other_way_round() -> None:
+    def listed(item: Any) -> Iterator[str]:
+        if isinstance(item, str):
+            yield item
+        else:
+            for each in item.values() if isinstance(item, dict) else item:
+                yield from listed(each)
+
+    navigation = set(listed(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+    assert navigation == pages | {str(path.relative_to(DOCS)) for path in ELSEWHERE}
+
+
+# Reference
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "reference").glob("*.md")), ids=identify)
+def test_generated_tables_are_those_of_the_code(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("<!-- generated: ") == text.count("<!-- end -->")
+    assert refreshed(text) == text, "run: python deploy/reference.py"
+
+
+def test_every_code_list_a_caller_needs_is_on_the_page_of_codes() -> None:
+    apart = {"agreements", "departments", "fhir-tei", "referral-events"}
+    lists = {path.stem for path in (ROOT / "schemas" / "codes").glob("*.yaml")} - apart
+    assert set(re.findall(r"<!-- generated: ([a-z-]+) -->", page("reference/codes.md"))) == lists | {"fields"}
+
+
+def commands() -> dict[str, typer.core.TyperCommand]:
+    found: dict[str, typer.core.TyperCommand] = {}
+
+    def walk(words: str, command: Any) -> None:
+        if hasattr(command, "commands"):
+            for name, inner in command.commands.items():
+                walk(f"{words} {name}", inner)
+        else:
+            found[words] = command
+
+    walk("siis", typer.main.get_command(app))
+    return found
+
+
+def test_every_command_has_its_section_with_all_its_options() -> None:
+    sections = dict(re.findall(r"^### (siis .+?)\n(.*?)(?=^##|\Z)", page("reference/commands.md"), re.M | re.S))
+    assert sections.keys() == commands().keys()
+    for name, command in commands().items():
+        options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        assert set(re.findall(r"--[a-z-]+", sections[name])) == options - {"--help"}, name
+
+
+def test_every_route_is_on_the_page_of_http() -> None:
+    decorated = set()
+    for path in (ROOT / "gateway" / "api").glob("*.py"):
+        found = re.findall(r'@router\.(get|post|put|delete|patch)\(f?"([^"{]+(?:\{\w+_id\}[^"{]*)?)', path.read_text())
+        decorated |= {f"{method.upper()} {route}" for method, route in found}
+    assert len(decorated) >= 13
+    assert first_cells(page("reference/http.md").split("## Headers")[0]) == decorated
+
+
+def test_every_problem_is_on_its_page() -> None:
+    raised: set[str] = {"malformed-json", "invalid-message"} | {
+        f"producer-{kind}" for kind in ("unavailable", "malformed", "rejected")
+    }
+    raised |= problems._conflicts().keys() | problems._bad_requests().keys()
+    for path in (ROOT / "gateway").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            place = {"problem": 1, "BadRequest": 0, "Conflict": 0, "NotFound": 0}.get(name)
+            if place is not None and len(node.args) > place:
+                code = node.args[place]
+                if isinstance(code, ast.Constant) and isinstance(code.value, str):
+                    raised.add(code.value)
+    assert first_cells(page("reference/problems.md")) == raised
+
+
+def entry_types() -> set[str]:
+    """Return the types of entries that the gateway writes, read from the source."""
+    found = set()
+    for path in (ROOT / "gateway").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name not in ("entry", "decided", "_append", "_carry_out") or not node.args:
+                continue
+            for constant in ast.walk(node.args[0]):
+                if isinstance(constant, ast.Constant) and isinstance(constant.value, str) and "." in constant.value:
+                    found.add(constant.value)
+    return found
+
+
+def test_every_type_of_entry_is_on_the_page_of_the_log() -> None:
+    # The demonstration writes what the consent room reports of the changes it makes there.
+    told = {"consent.given", "consent.withdrawn", "admin.sealed"}
+    source = (ROOT / "consent" / "service.py").read_text(encoding="utf-8")
+    assert all(f'"event": "{kind}"' in source for kind in told)
+    section = page("reference/log.md").split("## Types")[1].split("## Tree")[0]
+    assert first_cells(section) == entry_types() | told
+
+
+def test_the_page_of_the_log_names_every_field_group_outcome_and_kind_of_problem() -> None:
+    text = page("reference/log.md")
+    assert first_cells(text.split("## Detail")[1].split("## Types")[0]) == GROUPS
+    assert all(f"`{word}`" in text for word in (*OUTCOMES, *ProblemKind.__args__))
+    from audit.envelope import Link, SubjectKey, finish, read_envelope, seal
+    from schemas.ids import uuid7
+
+    entry = Entry(at=date_time(), type="log.read", outcome="done", policy_version="none")
+    row = finish(seal(entry, SubjectKey(uuid7(), bytes(32)), "x"), Link(0, 0, bytes(32)))
+    assert first_cells(text.split("## Envelope")[1].split("## Detail")[0]) == read_envelope(row.envelope).keys()
+
+
+def date_time() -> Any:
+    from datetime import UTC, datetime
+
+    return datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+# Examples
+
+
+def tutorial_messages() -> list[dict[str, Any]]:
+    text = TUTORIAL.replace("'$(TZ=America/Asuncion date +%F)'", "2026-11-22")
+    return [json.loads(body) for body in re.findall(r"-d '(\{.*?\})'", text, re.DOTALL)]
+
+
+def test_the_messages_of_the_tutorial_follow_their_schemas() -> None:
+    names = ["disclosure-request"] * 2 + ["protection-status-query", "referral-request", "counter-referral"]
+    messages = tutorial_messages()
+    assert len(messages) == len(names)
+    for name, message in zip(names, messages, strict=True):
+        validate(name, message)
+
+
+def test_the_person_of_the_tutorial_is_there_with_the_gap_it_tells_of() -> None:
+    [cedula] = {message["subject"]["value"] for message in tutorial_messages() if "subject" in message}
+    assert "--persons 1000 --seed 1" in TUTORIAL
+    [person] = [member for home in generate(1000, 1) for member in home.members if member.cedula == cedula]
+    assert person.sex == "F"
+    assert age_on(person.birth_date, date(2026, 11, 22)) > 60
+    assert person.deceased_on is None
+    assert "health-control" not in person.services
+
+
+def test_the_agreements_of_the_demonstration_answer_as_the_tutorial_says() -> None:
+    trimmed, denied, _status, referral, _reply = tutorial_messages()
+    agreements = {agreement.code: agreement for agreement in demonstration_agreements()}
+    identity = agreements["DEMO-MSPBS-IDENT"]
+    assert set(trimmed["fields"]) - identity.datasets["identity"] == {"marital_status"}
+    assert trimmed["purpose"] in identity.purposes
+    assert denied["purpose"] not in identity.purposes
+    assert denied["purpose"] in code_list("purposes")
+    assert f"service:{referral['service']}" in agreements["DEMO-UTGS-MSPBS-REFERRAL"].datasets
+
+
+def yaml_blocks() -> list[Any]:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", page("how-to/institution.md"), re.MULTILINE | re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def test_the_example_of_a_manifest_loads(tmp_path: Path) -> None:
+    manifest, _agreement, connection = yaml_blocks()
+    file = tmp_path / "snpp.yaml"
+    file.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    loaded = load_manifest(file)
+    assert loaded.services == {"vocational-training"}
+    assert connection.keys() == {loaded.name}
+
+
+def test_the_example_of_an_agreement_can_be_stored() -> None:
+    _manifest, agreement, _connection = yaml_blocks()
+    check_agreement(parse_agreement(agreement))
+
+
+def test_python_in_the_pages_names_what_exists() -> None:
+    found = [
+        textwrap.dedent(block)
+        for path in PAGES
+        for block in re.findall(r"^ *```python\n(.*?)^ *```$", path.read_text(encoding="utf-8"), re.M | re.S)
+    ]
+    assert len(found) == 2
+    for block in found:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, name.name) for name in node.names), node.module
+
+
+def test_settings_named_in_the_pages_exist() -> None:
+    from gateway.settings import _OTHER_NAMES, Settings
+
+    known = {f"SIIS_{name.upper()}" for name in Settings.model_fields} | _OTHER_NAMES | {"SIIS_SERVE_PORT", "SIIS_"}
+    for path in PAGES:
+        named = set(re.findall(r"\bSIIS_[A-Z_]*", path.read_text(encoding="utf-8")))
+        assert named <= known, f"{path.name}: {named - known}"
+
+
+def test_commands_named_in_the_pages_exist() -> None:
+    words = {cast(str, name) for name in commands()}
+    groups = {" ".join(name.split()[:2]) for name in words}
+    for path in PAGES:
+        for line in re.findall(r"(?:uv run |`)(siis(?: [a-z]+)+)", path.read_text(encoding="utf-8")):
+            parts = line.split()
+            assert " ".join(parts[:3]) in words or " ".join(parts[:2]) in words | groups, f"{path.name}: {line}"
