@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
+_WAITING_PER_PLACE = 4
+
 
 def utc_now() -> datetime:
     """Return the present instant in UTC."""
@@ -115,9 +117,9 @@ class Guard:
 
     @asynccontextmanager
     async def _place(self, call: Call) -> AsyncIterator[None]:
-        """Hold one of the places; refuse at once when as many wait already as may run."""
+        """Hold one of the places; refuse at once when enough wait already."""
         if self._semaphore.locked():
-            if self._waiting >= self._places:
+            if self._waiting >= self._places * _WAITING_PER_PLACE:
                 raise CallFailed("busy", retry_after_s=1.0)
             self._waiting += 1
             try:

@@ -90,7 +90,7 @@ async def integrate_once(conn: AsyncConnection, signer: Signer) -> int:
 
 async def _serve(driver: Driver, signer: Signer, stop: asyncio.Event, interval: float) -> None:
     """Wait for the lock, then integrate on the connection that holds it: losing one is losing the other."""
-    while False:
+    while not await _scalar(driver, "SELECT pg_try_advisory_lock(%s)"):
         if await _pause(stop, interval):
             return
     _log.info("audit.integrating")

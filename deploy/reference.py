@@ -94,7 +94,8 @@ def moves() -> str:
 def business_status() -> str:
     """Return the states with their BSeR business status codes."""
     rows = [
-        (f"`{state}`", code, "yes" if state in states.TERMINAL else "") for state, code in states.BUSINESS_STATUS.items()
+        (f"`{state}`", code, "yes" if state in states.TERMINAL else "")
+        for state, code in states.BUSINESS_STATUS.items()
     ]
     return _table(("State", "`business_status`", "Final"), rows)
 

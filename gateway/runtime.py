@@ -13,6 +13,7 @@ from audit.checkpoint import Signer
 from audit.keys import load_or_create_signing_key
 from audit.service import AuditLog
 from consent.policy import PolicyStore
+from gateway.catalogue.service import Catalogue
 from gateway.database import Database, application_url
 from gateway.delivery.service import Delivery, Plan
 from gateway.exchange import Exchange
@@ -95,7 +96,14 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         stack.push_async_callback(subjects.close)
         issuer = Issuer(settings.issuer)
         refusals = RefusalLog(audit, policies, utc_now)
-        referrals = ReferralService(database=database, vault=vault, audit=audit, policies=policies)
+        referrals = ReferralService(
+            database=database,
+            vault=vault,
+            catalogue=Catalogue(database),
+            subjects=subjects,
+            audit=audit,
+            policies=policies,
+        )
         runtime = Runtime(
             settings=settings,
             database=database,

@@ -8,7 +8,7 @@ import psycopg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from audit.errors import AuditUnavailable, SubjectErased
@@ -43,6 +43,7 @@ class Answers:
             UnsupportedMediaType: self._unsupported,
             HTTPException: self._plain,
             SubjectErased: self._refused_as_not_found,
+            ClientDisconnect: self._gone,
         }
         self.by_kind = by_kind | dict.fromkeys(_AWAY, self._unavailable) | {Exception: self._defect}
 
@@ -58,6 +59,10 @@ class Answers:
         status = 403 if isinstance(error, ScopeError) else 401
         title = _("El token no alcanza para esta operación") if status == 403 else _("Falta un token válido")
         detail = _("Pida un token en /oauth2/token con private_key_jwt y envíelo como Bearer.")
+        if isinstance(error, ScopeError):
+            detail = _("Pida un token con el alcance {scope}; el sistema debe tenerlo registrado.").format(
+                scope=error.scope
+            )
         if isinstance(error, OperatorError):
             title = _("La firma sobre el operador no es válida")
             detail = _("Firme de nuevo la cabecera X-SIIS-Operator con la clave registrada del sistema.")
@@ -102,6 +107,10 @@ class Answers:
 
     async def _unavailable(self, _request: Request, _error: Exception) -> Response:
         return problems.of_unavailable()
+
+    async def _gone(self, _request: Request, _error: Exception) -> Response:
+        # Nobody reads this any more; hanging up in the middle of a body is no defect of ours.
+        return Response(status_code=400)
 
     async def _defect(self, _request: Request, error: Exception) -> Response:
         # The text of an unforeseen error may hold anything, so only its kind and place are told.

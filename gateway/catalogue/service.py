@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from sqlalchemy import select
@@ -10,7 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.catalogue.models import Service
 from gateway.catalogue.tables import institution, service
+from gateway.database import Database
 from schemas.codes import code_list
+
+MAX_AGE_S = 15.0
 
 
 async def load_shipped(connection: AsyncConnection) -> None:
@@ -35,6 +39,23 @@ async def services(connection: AsyncConnection) -> dict[str, Service]:
 async def institutions(connection: AsyncConnection) -> frozenset[str]:
     """Return the codes of all institutions."""
     return frozenset((await connection.scalars(select(institution.c.code))).all())
+
+
+class Catalogue:
+    """The services in memory; an edit counts everywhere within :data:`MAX_AGE_S` seconds."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._services: dict[str, Service] = {}
+        self._stale_at = float("-inf")
+
+    async def services(self) -> dict[str, Service]:
+        """Return the active services by code."""
+        if time.monotonic() >= self._stale_at:
+            async with self._database.connection() as connection:
+                self._services = await services(connection)
+            self._stale_at = time.monotonic() + MAX_AGE_S
+        return self._services
 
 
 def _service(code: str, holder: str, document: dict[str, Any]) -> Service:

@@ -5,7 +5,6 @@ Every acknowledged referral ends transmitted once, or visibly withheld, rejected
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from uuid import UUID
 
 import structlog
 from prometheus_client import Counter
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.models import (
@@ -38,7 +36,6 @@ from gateway import evidence, jobs
 from gateway.database import Database
 from gateway.referrals import states, store
 from gateway.referrals.models import Referral
-from gateway.referrals.tables import referral
 from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
 from gateway.registry.models import PersonDetails
@@ -89,7 +86,7 @@ class Delivery:
                 return
             details = await registry.person_details(connection, self._vault, current.person_id)
             facts = await subject_facts(connection, None if details is None else details.ref)
-            private = await self._private_texts(connection, current.id)
+            private = await store.private_texts(connection, self._vault, current.id)
         request = self._request(current, private["case"])
         decision = decide(request, facts, self._policies.current)
         if decision.permit is None or details is None:
@@ -261,11 +258,6 @@ class Delivery:
             channel=told["channel"],
             at=self._now(),
         )
-
-    async def _private_texts(self, connection: AsyncConnection, referral_id: UUID) -> dict[str, Any]:
-        sealed = (await connection.execute(select(referral.c.texts).where(referral.c.id == referral_id))).scalar_one()
-        opened: dict[str, Any] = json.loads(self._vault.open("referral.texts", referral_id, sealed))
-        return opened
 
 
 def _message(current: Referral, details: PersonDetails, reason_text: str) -> ReferralMessage:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.models import Reply
 from audit.models import Receipt
 from audit.service import AuditLog
 from consent.decision import decide
-from consent.models import REFERRAL_FIELDS, SEND, Caller, Decision, Request
+from consent.models import REFERRAL_FIELDS, SEND, UNKNOWN_SUBJECT, Caller, Decision, Request, SubjectFacts
 from consent.policy import PolicyStore
 from gateway import errors, evidence, jobs
-from gateway.catalogue import service as catalogue
+from gateway.catalogue.models import Service
+from gateway.catalogue.service import Catalogue
 from gateway.database import Database
 from gateway.referrals import states, store
 from gateway.referrals.models import NewReferral, Referral, ReferralEvent, ReviewNote
-from gateway.referrals.tables import referral
 from gateway.registry import service as registry
-from gateway.registry.facts import subject_facts
+from gateway.registry.lookup import SubjectLookup
 from gateway.registry.models import PersonRef
 from gateway.vault import Vault
 from schemas.codes import code_list, require_code
@@ -51,14 +51,6 @@ class Done:
     replayed: bool
 
 
-class _Refused(Exception):
-    """Rolls the transaction back before the denial is appended (DESIGN 9.3)."""
-
-    def __init__(self, request: Request, decision: Decision, subject: UUID | None) -> None:
-        super().__init__()
-        self.request, self.decision, self.subject = request, decision, subject
-
-
 class ReferralService:
     """The referral journey up to the job that delivers, and back from the reply."""
 
@@ -67,45 +59,30 @@ class ReferralService:
         *,
         database: Database,
         vault: Vault,
+        catalogue: Catalogue,
+        subjects: SubjectLookup,
         audit: AuditLog,
         policies: PolicyStore,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._database, self._vault, self._audit = database, vault, audit
-        self._policies, self._now = policies, now
+        self._database, self._vault, self._catalogue = database, vault, catalogue
+        self._subjects, self._audit, self._policies, self._now = subjects, audit, policies, now
 
     async def create(self, caller: Caller, command: Command, new: NewReferral) -> Done:
         """Accept a referral: 201 and a receipt, or BadRequest, Denied, NotFound, Conflict; nothing in between."""
         try:
-            async with self._database.transaction() as connection:
-                return await self._create(connection, caller, command, new)
-        except _Refused as refused:
-            receipt = await self._audit.append(
-                evidence.decided(
-                    "referral.denied",
-                    refused.request,
-                    refused.decision,
-                    subject=refused.subject,
-                    correlation=new.correlation,
-                )
-            )
-            if refused.decision.hides_subject:
-                raise errors.NotFound("not-found", receipt=receipt) from None
-            raise errors.Denied(refused.decision.reasons, receipt) from None
+            return await self._create(caller, command, new)
+        except IntegrityError:
+            # Somebody else registered the same person or number meanwhile: now it is there to be found.
+            return await self._create(caller, command, new)
 
-    async def _create(self, connection: AsyncConnection, caller: Caller, command: Command, new: NewReferral) -> Done:
-        earlier = await self._remembered(connection, command)
-        if earlier is not None:
-            return earlier
-        service = (await catalogue.services(connection)).get(new.service)
+    async def _create(self, caller: Caller, command: Command, new: NewReferral) -> Done:
+        service = (await self._catalogue.services()).get(new.service)
         if service is None:
             raise errors.BadRequest("unknown-service", pointer="/service")
         _require_reason(new.reason_code, "referral", "/reason/code")
-        if new.foreign is not None and await store.by_foreign(connection, caller.institution, new.foreign):
-            raise errors.Conflict("already-referred")
-        who = await self._subject(connection, new)
-        facts = await subject_facts(connection, who)
-        at = self._now()
+        known_as = _identifiers(new)
+        who, facts = await self._subject(known_as)
         request = Request(
             action=SEND,
             caller=caller,
@@ -116,38 +93,58 @@ class ReferralService:
             basis=new.basis,
             agreement=new.agreement,
             case=new.case,
-            at=at,
+            at=self._now(),
             channel=new.channel,
             registers_subject=new.registers is not None,
         )
         decision = decide(request, facts, self._policies.current)
-        if decision.permit is None:
-            raise _Refused(request, decision, None if who is None else who.id)
-        if who is None:
-            who = await self._register(connection, new)
-        due_on = (at + timedelta(days=service.response_days)).date()
-        current = await self._insert(connection, caller, new, who, service.institution, due_on, at)
+        async with self._database.transaction() as connection:
+            earlier = await self._remembered(connection, command)
+            if earlier is not None:
+                return earlier
+            if decision.permit is not None:
+                return await self._store(connection, command, new, request, decision, who, known_as, service)
+        await self._deny(request, decision, facts.subject, new.correlation)
+        raise errors.NotFound("not-found")
+
+    async def _store(
+        self,
+        connection: AsyncConnection,
+        command: Command,
+        new: NewReferral,
+        request: Request,
+        decision: Decision,
+        who: PersonRef | None,
+        known_as: list[tuple[str, str]],
+        service: Service,
+    ) -> Done:
+        requester = request.caller.institution
+        if new.foreign is not None and await store.by_foreign(connection, requester, new.foreign):
+            raise errors.Conflict("already-referred")
+        person_id = await self._person(connection, new, who, known_as)
+        due_on = (request.at + timedelta(days=service.response_days)).date()
+        current = await self._insert(connection, request, new, person_id, due_on)
         entry = evidence.decided(
             "referral.created",
             request,
             decision,
-            subject=who.id,
+            subject=person_id,
             correlation=new.correlation,
             exchange={"referral": str(current.id), "state": current.state, "recipient": current.recipient},
         )
-        receipt = await self._audit.stage(connection, entry)
         await store.add_event(
             connection,
             self._vault,
             current,
             "create",
-            actor=caller.institution,
-            at=at,
+            actor=requester,
+            at=request.at,
             facts={"priority": new.priority, "reason": new.reason_code, **new.event_facts},
             texts={"reason": new.reason_text, "kept": new.kept} if new.reason_text or new.kept else None,
             entry_id=entry.id,
         )
         await jobs.defer_delivery(connection, current.id)
+        receipt = await self._audit.stage(connection, entry)
         answer = {
             "id": str(current.id),
             "state": current.state,
@@ -157,6 +154,13 @@ class ReferralService:
         }
         await store.remember(connection, command.client_id, command.key, command.body, 201, answer)
         return Done(201, answer, replayed=False)
+
+    async def _deny(self, request: Request, decision: Decision, subject: UUID | None, correlation: str | None) -> None:
+        entry = evidence.decided("referral.denied", request, decision, subject=subject, correlation=correlation)
+        receipt = await self._audit.append(entry)
+        if decision.hides_subject:
+            raise errors.NotFound("not-found", receipt=receipt)
+        raise errors.Denied(decision.reasons, receipt)
 
     async def reply(
         self, institution: str, reply: Reply, *, command: Command | None = None, channel: str = "api"
@@ -300,75 +304,61 @@ class ReferralService:
             raise errors.Conflict("idempotency-key-reused") from None
         return None if earlier is None else Done(earlier[0], earlier[1], replayed=True)
 
-    async def _subject(self, connection: AsyncConnection, new: NewReferral) -> PersonRef | None:
-        try:
-            known_as = [(system, registry.normalise(system, value)) for system, value in new.identifiers]
-        except InvalidIdentifier:
-            raise errors.BadRequest("bad-identifier", pointer="/subject/value") from None
+    async def _subject(self, known_as: list[tuple[str, str]]) -> tuple[PersonRef | None, SubjectFacts]:
         for system, value in known_as:
-            who = await registry.find_person(connection, self._vault, system, value)
+            who, facts = await self._subjects.find(system, value)
             if who is not None:
-                if new.registers is not None:
-                    await registry.add_identifiers(connection, self._vault, who.id, known_as)
-                return who
-        return None
+                return who, facts
+        return None, UNKNOWN_SUBJECT
 
-    async def _register(self, connection: AsyncConnection, new: NewReferral) -> PersonRef:
+    async def _person(
+        self, connection: AsyncConnection, new: NewReferral, who: PersonRef | None, known_as: list[tuple[str, str]]
+    ) -> UUID:
+        if who is not None:
+            if new.registers is not None:
+                await registry.add_identifiers(connection, self._vault, who.id, known_as)
+            return who.id
         if new.registers is None:
             raise errors.NotFound("not-found")
-        await registry.register(connection, self._vault, [new.registers])
-        who = await registry.find_person(connection, self._vault, "siis", str(new.registers.id))
-        if who is None:
-            raise errors.NotFound("not-found")
-        return who
+        await registry.register(connection, self._vault, [replace(new.registers, identifiers=tuple(known_as))])
+        return new.registers.id
 
     async def _insert(
-        self,
-        connection: AsyncConnection,
-        caller: Caller,
-        new: NewReferral,
-        who: PersonRef,
-        recipient: str,
-        due_on: Any,
-        at: datetime,
+        self, connection: AsyncConnection, request: Request, new: NewReferral, person_id: UUID, due_on: date
     ) -> Referral:
-        referral_id = uuid7()
+        referral_id, caller = uuid7(), request.caller
         texts = json.dumps({"reason": new.reason_text, "case": new.case}, ensure_ascii=False)
-        await connection.execute(
-            insert(referral).values(
-                id=referral_id,
-                person_id=who.id,
-                service=new.service,
-                requester=caller.institution,
-                recipient=recipient,
-                client_id=caller.client_id,
-                purpose=new.purpose,
-                basis=new.basis,
-                agreement=new.agreement,
-                caller={
-                    "roles": sorted(caller.roles),
-                    "assurance": caller.assurance,
-                    "user_verified": caller.user_verified,
-                    "channel": new.channel,
-                },
-                reason_code=new.reason_code,
-                texts=self._vault.seal("referral.texts", referral_id, texts),
-                priority=new.priority,
-                state=states.CREATED,
-                delivery="pending",
-                created_at=at,
-                due_on=due_on,
-                foreign_system=None if new.foreign is None else new.foreign[0],
-                foreign_value=None if new.foreign is None else new.foreign[1],
-            )
+        system, value = new.foreign or (None, None)
+        return await store.create(
+            connection,
+            id=referral_id,
+            person_id=person_id,
+            service=new.service,
+            requester=caller.institution,
+            recipient=request.holder,
+            client_id=caller.client_id,
+            purpose=new.purpose,
+            basis=new.basis,
+            agreement=new.agreement,
+            caller={
+                "roles": sorted(caller.roles),
+                "assurance": caller.assurance,
+                "user_verified": caller.user_verified,
+                "channel": new.channel,
+            },
+            reason_code=new.reason_code,
+            texts=self._vault.seal("referral.texts", referral_id, texts),
+            priority=new.priority,
+            state=states.CREATED,
+            delivery="pending",
+            created_at=request.at,
+            due_on=due_on,
+            foreign_system=system,
+            foreign_value=value,
         )
-        created = await store.by_id(connection, referral_id)
-        if created is None:
-            raise LookupError("referral vanished inside its own transaction")
-        return created
 
     async def _update_status(self, connection: AsyncConnection, current: Referral, reply: Reply) -> None:
-        services = await catalogue.services(connection)
+        services = await self._catalogue.services()
         who = await registry.find_person(connection, self._vault, "siis", str(current.person_id))
         if reply.outcome is None or who is None or current.service not in services:
             return
@@ -388,6 +378,13 @@ class ReferralService:
 def receipt_json(receipt: Receipt) -> dict[str, str]:
     """Return a receipt as every answer shows it: entry id and leaf hash (hexadecimal)."""
     return {"entry_id": str(receipt.entry_id), "leaf_hash": receipt.leaf_hash.hex()}
+
+
+def _identifiers(new: NewReferral) -> list[tuple[str, str]]:
+    try:
+        return [(system, registry.normalise(system, value)) for system, value in new.identifiers]
+    except InvalidIdentifier:
+        raise errors.BadRequest("bad-identifier", pointer="/subject/value") from None
 
 
 def _require_reason(code: str, use: str, pointer: str) -> None:

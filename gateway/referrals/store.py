@@ -17,6 +17,7 @@ from gateway.vault import Vault
 from schemas.canonical import sha256
 from schemas.ids import uuid7
 
+_earlier = referral_event.alias("earlier")
 _COLUMNS = tuple(referral.c[name] for name in Referral.__dataclass_fields__)
 
 
@@ -41,6 +42,19 @@ async def _one(connection: AsyncConnection, condition: ColumnElement[bool], *, l
     query = select(*_COLUMNS).where(condition)
     row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
     return None if row is None else Referral(**row._mapping)
+
+
+async def create(connection: AsyncConnection, **values: Any) -> Referral:
+    """Insert a referral and return it."""
+    row = (await connection.execute(insert(referral).values(**values).returning(*_COLUMNS))).one()
+    return Referral(**row._mapping)
+
+
+async def private_texts(connection: AsyncConnection, vault: Vault, referral_id: UUID) -> dict[str, Any]:
+    """Return a referral's reason and case number, decrypted."""
+    sealed = (await connection.execute(select(referral.c.texts).where(referral.c.id == referral_id))).scalar_one()
+    opened: dict[str, Any] = json.loads(vault.open("referral.texts", referral_id, sealed))
+    return opened
 
 
 async def events(connection: AsyncConnection, vault: Vault, referral_id: UUID) -> list[ReferralEvent]:
@@ -87,11 +101,6 @@ async def add_event(
     before = state_before or current.state
     after = TRANSITIONS.get((before, kind), before)
     event_id = uuid7()
-    number = await connection.scalar(
-        select(func.coalesce(func.max(referral_event.c.number), 0) + 1).where(
-            referral_event.c.referral_id == current.id
-        )
-    )
     sealed = None
     if texts:
         sealed = vault.seal("referral_event.texts", event_id, json.dumps(texts, ensure_ascii=False))
@@ -99,7 +108,9 @@ async def add_event(
         insert(referral_event).values(
             id=event_id,
             referral_id=current.id,
-            number=number,
+            number=select(func.coalesce(func.max(_earlier.c.number), 0) + 1)
+            .where(_earlier.c.referral_id == current.id)
+            .scalar_subquery(),
             type=kind,
             actor=actor,
             at=at,
@@ -138,16 +149,12 @@ async def remembered(
 
     Takes a lock on the key until the transaction ends, so two requests with one key run one after the other.
     """
-    await connection.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5112))"), {"name": f"{client_id}\x1f{key}"}
+    name = {"name": f"{client_id}\x1f{key}"}
+    await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5112))"), name)
+    query = select(idempotency.c.request_sha256, idempotency.c.status, idempotency.c.answer).where(
+        idempotency.c.client_id == client_id, idempotency.c.key == key
     )
-    row = (
-        await connection.execute(
-            select(idempotency.c.request_sha256, idempotency.c.status, idempotency.c.answer).where(
-                idempotency.c.client_id == client_id, idempotency.c.key == key
-            )
-        )
-    ).one_or_none()
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None
     if bytes(row.request_sha256) != sha256(body):

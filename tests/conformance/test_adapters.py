@@ -44,6 +44,7 @@ from adapters.models import (
     Page,
     Provenance,
     Rejected,
+    RejectedRow,
     Taken,
     Unavailable,
 )
@@ -140,16 +141,19 @@ def text(name: str) -> str:
     return (MANIFESTS / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("case", CASES)
+#: A folder on SFTP has no HTTP to be wrong in: these are what is left, and nothing of them is SSH.
+ON_ANY_SOCKET = ("half an answer", "no answer", "no HTTP", "reset", "slow", "huge body")
+PAIRS = [(verb, case) for verb in VERBS for case in CASES if not verb.startswith("minna") or case in ON_ANY_SOCKET]
+
+
+@pytest.mark.parametrize(("verb", "case"), PAIRS)
 async def test_whatever_a_producer_does_ends_in_a_typed_outcome(tmp_path: Path, verb: str, case: str) -> None:
     name, ask = VERBS[verb]
     handler, kind = CASES[case]
     async with server(after_the_session(handler)) as address:
         adapter = quickly(tmp_path, name, address)
-        outcome = await ask(adapter)
+        outcome: Any = await ask(adapter)
         await adapter.close()
-    # Nothing of this is SSH, so a folder on SFTP is out of reach whatever the case.
     assert type(outcome) is (Unavailable if name == "minna" else kind), outcome
     assert isinstance(outcome.provenance, Provenance)
     assert (outcome.provenance.adapter, outcome.provenance.institution) == (adapter.name, adapter.institution)
@@ -345,7 +349,8 @@ async def test_every_reply_comes_once_by_the_cursor_bad_rows_named(institution: 
 async def test_garbage_between_the_files_is_named_and_passed(institution: Institution) -> None:
     adapter, simulator = institution("minna")
     simulator.switch(garbage=3)
-    cursor, rejects, replies, deadline = None, [], 0, time.monotonic() + 20
+    rejects: list[RejectedRow] = []
+    cursor, replies, deadline = None, 0, time.monotonic() + 20
     for _ in range(3):
         assert type(await send(adapter, referral_id=uuid7())) is Taken
         await asyncio.sleep(0)

@@ -141,7 +141,7 @@ def test_settings_given_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_probes_ask_routes_that_exist_on_the_port_served() -> None:
     routes = {getattr(route, "path", "") for route in health.build_router(cast(Database, None)).routes}
-    [serve] = [container for container in pods()["siis-serve"]["containers"]]
+    [serve] = pods()["siis-serve"]["containers"]
     probes = {name: serve[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert {probe["path"] for probe in probes.values()} == {"/health/live", "/health/ready"} <= routes
     assert probes["readinessProbe"]["path"] == "/health/ready"
@@ -173,11 +173,9 @@ def test_pods_run_without_rights_and_without_variables_of_services(name: str) ->
 def test_the_base_lists_its_files_and_selectors_meet_their_pods() -> None:
     [base] = objects("Kustomization")
     assert sorted(base["resources"]) == [path.name for path in MANIFESTS if path.name != "kustomization.yaml"]
-    labels = {each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"] for each in objects("Deployment")}
-    assert {name: each["spec"]["replicas"] for each in objects("Deployment") for name in [each["metadata"]["name"]]} == {
-        "siis-serve": 2,
-        "siis-worker": 2,
-    }
+    deployments = {each["metadata"]["name"]: each["spec"] for each in objects("Deployment")}
+    labels = {name: spec["template"]["metadata"]["labels"] for name, spec in deployments.items()}
+    assert {name: spec["replicas"] for name, spec in deployments.items()} == {"siis-serve": 2, "siis-worker": 2}
     for budget in objects("PodDisruptionBudget"):
         assert budget["spec"]["selector"]["matchLabels"].items() <= labels[budget["metadata"]["name"]].items()
     [service] = objects("Service")
@@ -215,9 +213,8 @@ def test_alerts_and_dashboard_use_metrics_that_serve_shows() -> None:
     shown = {"up"}
     for metric in REGISTRY.collect():
         shown |= {metric.name, f"{metric.name}_total"} if metric.type == "counter" else {metric.name}
-    used = {
-        name for text in expressions() for name in re.findall(r"(?<![\w\"])(?:up|siis_\w+|process_\w+|python_\w+)", text)
-    }
+    pattern = re.compile(r"(?<![\w\"])(?:up|siis_\w+|process_\w+|python_\w+)")
+    used = {name for text in expressions() for name in pattern.findall(text)}
     assert used <= shown, used - shown
     assert "siis_refused_requests_total" in used
 

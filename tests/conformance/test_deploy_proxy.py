@@ -54,7 +54,9 @@ def name(common: str) -> x509.Name:
 
 
 def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 class Authority:
@@ -215,7 +217,13 @@ def test_a_certificate_of_another_authority_is_refused(proxy: Proxy) -> None:
 @needs_nginx
 def test_what_a_caller_says_about_certificates_does_not_get_in_and_the_rest_does(proxy: Proxy) -> None:
     forged = dict.fromkeys(ABOUT_CERTIFICATES, "CN=ministry")
-    sent = {**forged, "Authorization": "Bearer x", "X-SIIS-Operator": "y", "Idempotency-Key": "z", "X-Real-IP": "10.0.0.1"}
+    sent = {
+        **forged,
+        "Authorization": "Bearer x",
+        "X-SIIS-Operator": "y",
+        "Idempotency-Key": "z",
+        "X-Real-IP": "10.0.0.1",
+    }
     status, _headers, answer = proxy.ask("POST", "/api/v1/referrals", client="ministry", headers=sent, body=b"{}")
     assert status == 200
     arrived = {key.lower().replace("_", "-"): value for key, value in dict(answer["headers"]).items()}  # type: ignore[call-overload]
@@ -261,14 +269,16 @@ def test_old_tls_is_refused(proxy: Proxy, version: ssl.TLSVersion) -> None:
     context.minimum_version = context.maximum_version = version
     with (
         socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as plain,
-        pytest.raises(ssl.SSLError, match="(?i)protocol|version|alert"),
+        pytest.raises(ssl.SSLError, match=r"(?i)protocol|version|alert"),
     ):
         context.wrap_socket(plain, server_hostname="localhost")
 
 
 @needs_nginx
 def test_the_access_log_has_no_header_and_no_query(proxy: Proxy) -> None:
-    proxy.ask("GET", "/api/v1/referrals/1?cedula=1234567", client="ministry", headers={"Authorization": "Bearer secret"})
+    proxy.ask(
+        "GET", "/api/v1/referrals/1?cedula=1234567", client="ministry", headers={"Authorization": "Bearer secret"}
+    )
     # The line is written after the answer has left.
     deadline, text = time.monotonic() + 10, ""
     while "/api/v1/referrals/1" not in text and time.monotonic() < deadline:

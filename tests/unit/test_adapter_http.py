@@ -173,6 +173,7 @@ async def test_cookies_of_one_answer_do_not_travel_with_the_next_request(tmp_pat
         adapter = connect(tmp_path, "mspbs", address)
         for _ in range(2):
             assert isinstance(await send(adapter), Taken)
+        assert not list(adapter._client.cookies.jar)  # type: ignore[attr-defined]
     assert [headers.get("cookie") for headers in asked] == [None, None]
     assert {headers["idempotency-key"] for headers in asked} == {str(REFERRAL)}
 

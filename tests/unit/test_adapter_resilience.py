@@ -191,7 +191,7 @@ async def test_calls_refused_by_the_breaker_leave_nothing_behind(manifest: Manif
     assert opened.__traceback__ is None
 
 
-async def test_at_most_the_agreed_number_of_calls_run_and_as_many_wait(manifest: Manifest) -> None:
+async def test_at_most_the_agreed_number_of_calls_run_and_four_times_as_many_wait(manifest: Manifest) -> None:
     guard = Guard(manifest)
     running, most, release = 0, 0, asyncio.Event()
 
@@ -203,13 +203,13 @@ async def test_at_most_the_agreed_number_of_calls_run_and_as_many_wait(manifest:
         running -= 1
         return "answer"
 
-    calls = [asyncio.create_task(run(guard, work)) for _ in range(4)]
-    await asyncio.sleep(0)  # each of the four begins: two run, two wait
+    calls = [asyncio.create_task(run(guard, work)) for _ in range(10)]
+    await asyncio.sleep(0)  # each of the ten begins: two run, eight wait
     refused = [await run(guard, work) for _ in range(2)]
     assert [outcome.reason for outcome in refused] == ["busy", "busy"]
     assert all(outcome.retry_after_s == 1.0 and not outcome.effect_unknown for outcome in refused)
     release.set()
-    assert await asyncio.gather(*calls) == ["answer"] * 4
+    assert await asyncio.gather(*calls) == ["answer"] * 10
     assert most == 2
 
 

@@ -11,13 +11,14 @@ from consent.models import Caller
 from gateway import errors
 from gateway.referrals.models import NewReferral, ReviewNote
 from gateway.referrals.service import Command, Done, ReferralService
+from gateway.registry import service as registry
 from gateway.registry.models import NewPerson
 from gateway.standards.fhir.bundle import content_key
 from gateway.standards.fhir.errors import FhirError
 from gateway.standards.fhir.models import Patient, ReferralEvent
 from gateway.standards.fhir.outcome import Issue, notices, operation_outcome, refusal
 from gateway.standards.fhir.reader import read_message
-from schemas.errors import SchemaError
+from schemas.errors import InvalidIdentifier, SchemaError
 from schemas.ids import uuid7
 from schemas.text import _
 from schemas.validation import parse_json
@@ -25,6 +26,8 @@ from schemas.validation import parse_json
 FHIR_JSON = "application/fhir+json"
 # Bundles nest deeper than our own messages: extensions within extensions.
 _DEPTH = 64
+# Characters of an identifier's system and value; R4 sets no limit, but an index has one.
+_LONGEST_SYSTEM, _LONGEST_VALUE = 200, 400
 _PURPOSE, _BASIS = "service-provision", "official-authority"
 _STATUS = {errors.NotFound: 404, errors.Denied: 403, errors.Conflict: 409}
 
@@ -76,6 +79,7 @@ class FhirIntake:
         foreign = None
         if event.interconsultation is not None:
             foreign = (event.interconsultation.system, event.interconsultation.value)
+            _refuse_long(foreign)
         codes = {
             "fhir_event": event.event,
             "fhir_message": event.message_id,
@@ -112,7 +116,19 @@ def _identifiers(caller: Caller, event: ReferralEvent) -> tuple[tuple[str, str],
     found = [(identifier.system, identifier.value) for identifier in event.patient.identifiers]
     if event.patient.reference_fullurl is not None:
         found.append((f"urn:siis:client:{caller.client_id}:fhir", event.patient.reference_fullurl))
-    return tuple(dict.fromkeys(found))
+    for pair in found:
+        _refuse_long(pair)
+    try:
+        return tuple(dict.fromkeys((system, registry.normalise(system, value)) for system, value in found))
+    except InvalidIdentifier:
+        raise errors.BadRequest("bad-identifier") from None
+
+
+def _refuse_long(pair: tuple[str, str]) -> None:
+    if len(pair[0]) > _LONGEST_SYSTEM or len(pair[1]) > _LONGEST_VALUE:
+        text = _("un identificador pasa de {system} caracteres en el sistema o de {value} en el valor")
+        told = text.format(system=_LONGEST_SYSTEM, value=_LONGEST_VALUE)
+        raise FhirRefused(422, "too-long", [Issue("error", "too-long", told)])
 
 
 def _person(event: ReferralEvent, identifiers: tuple[tuple[str, str], ...]) -> NewPerson:
@@ -156,4 +172,6 @@ def _told(error: errors.Refusal) -> str:
         return _("no se permite: {reasons}").format(reasons=", ".join(error.reasons))
     if isinstance(error, errors.Conflict):
         return _("esta interconsulta ya tiene una referencia")
+    if error.code == "bad-identifier":
+        return _("un identificador del paciente no es válido; la cédula va sin puntos ni espacios")
     return _("el pedido no es válido: {code}").format(code=error.code)
