@@ -26,7 +26,7 @@ _NEXT_SLOT = f"""
 SELECT slot, counter, last_leaf FROM audit.writer
 ORDER BY (slot + pg_backend_pid()) % {WRITER_SLOTS} LIMIT 1 FOR UPDATE
 """  # noqa: S608 — a constant of ours
-_FREE_SLOT = f"{_NEXT_SLOT}"
+_FREE_SLOT = f"{_NEXT_SLOT} SKIP LOCKED"
 _STAGE_FREE, _STAGE_NEXT = text(_FREE_SLOT), text(_NEXT_SLOT)
 _STAGE = text(
     """

@@ -7,11 +7,12 @@ import json
 from typing import Annotated, Any
 
 import typer
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from audit.check import check_log
+from audit.check import Progress, check_log
 from audit.models import LoggedEntry, Report
 from audit.search import recent
 from gateway import evidence
@@ -26,9 +27,9 @@ app = typer.Typer(help=_("El registro de auditoría."), no_args_is_help=True)
 def verify(as_json: Annotated[bool, typer.Option("--json", help=_("Salida en JSON."))] = False) -> None:
     """Check the log; exit 1 when anything is wrong."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, transient=True, disable=as_json) as progress:
+    with rich_progress.Progress(*columns, transient=True, disable=as_json) as progress:
         task = progress.add_task(_("Comprobando entradas"), total=None)
-        report = asyncio.run(verify_log(lambda done: progress.update(task, completed=done)))
+        report = asyncio.run(verify_log(lambda done, total: progress.update(task, completed=done, total=total)))
     if as_json:
         typer.echo(json.dumps(report_json(report)))
     else:
@@ -37,7 +38,7 @@ def verify(as_json: Annotated[bool, typer.Option("--json", help=_("Salida en JSO
         raise typer.Exit(1)
 
 
-async def verify_log(progress: Any = None) -> Report:
+async def verify_log(progress: Progress | None = None) -> Report:
     """Check the log of the settings in force."""
     async with open_context() as context, context.database.connection() as connection:
         signer = load_signer(context.settings)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -45,6 +45,7 @@ _log = structlog.get_logger(__name__)
 _attempts = Counter("siis_delivery_attempts_total", "Attempts to transmit a referral", ["recipient", "outcome"])
 
 _LONGEST_WAIT = timedelta(hours=6)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Delivery:
             exchange={"referral": str(current.id), "attempt": current.attempts + 1, "adapter": adapter.name},
         )
         await self._audit.append(entry)
-        outcome = await adapter.send(decision.permit, _message(current, details, private["reason"]))
+        outcome = await adapter.send(decision.permit, _message(current, details, private["reason"], decision.released))
         _attempts.labels(current.recipient, type(outcome).__name__).inc()
         await self._conclude(current, adapter, outcome)
 
@@ -260,21 +261,28 @@ class Delivery:
         )
 
 
-def _message(current: Referral, details: PersonDetails, reason_text: str) -> ReferralMessage:
+def _message(current: Referral, details: PersonDetails, reason: str, released: frozenset[str]) -> ReferralMessage:
+    """Build the message with no more of the person than this decision released (a whitelist, applied last)."""
+
+    def given(field: str, value: T, nothing: T) -> T:
+        return value if field in released else nothing
+
+    ref = details.ref
+    identifiers = tuple(Identifier(system, value) for system, value in details.identifiers)
     return ReferralMessage(
         referral_id=current.id,
         service=current.service,
         requester=current.requester,
         recipient=current.recipient,
-        identifiers=tuple(Identifier(system, value) for system, value in details.identifiers),
-        given_names=details.given_names,
-        surnames=details.surnames,
-        birth_date=details.ref.birth_date,
-        sex=details.ref.sex,
-        department=details.ref.department,
-        district=details.ref.district,
+        identifiers=given("identifiers", identifiers, ()),
+        given_names=given("given_names", details.given_names, ""),
+        surnames=given("surnames", details.surnames, ""),
+        birth_date=given("birth_date", ref.birth_date, None),
+        sex=given("sex", ref.sex, None),
+        department=given("department", ref.department, None),
+        district=given("district", ref.district, None),
         reason_code=current.reason_code,
-        reason_text=reason_text,
+        reason_text=reason,
         priority=current.priority,
         issued_at=current.created_at,
         due_on=current.due_on,

@@ -102,7 +102,7 @@ def test_6749_5_2_english_error_descriptions_stay_within_ascii(file: str, englis
         assert not set(text) & {'"', "\\"}
 
 
-def test_text_follows_the_language_in_force(spanish: dict[str, str]) -> None:
+def test_text_follows_the_language_in_force() -> None:
     def in_english() -> str:
         set_language("en")
         return _("No se encontró")
