@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -53,6 +54,16 @@ def _transport(connect_s: float) -> HttpxTransport:
     builder = ClientBuilder().connect_timeout(timedelta(seconds=connect_s)).follow_redirects(False).referer(False)
     builder = builder.no_proxy().gzip(False).brotli(False).zstd(False).deflate(False)
     return HttpxTransport(builder.build())
+
+
+@asynccontextmanager
+async def client_for(connect_s: float) -> AsyncIterator[httpx.AsyncClient]:
+    """Make a client and close it at the end of the block."""
+    client = open_client(connect_s)
+    try:
+        yield client
+    finally:
+        await close_client(client)
 
 
 async def close_client(client: httpx.AsyncClient) -> None:

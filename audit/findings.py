@@ -79,7 +79,7 @@ class Findings:
 
     def lost(self, item: Lost) -> None:
         """Note an entry out of place."""
-        if len(self._lost) < 10**9:
+        if len(self._lost) < LIMIT:
             self._lost.append(item)
 
     @property

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import yaml
 
-from adapters.http import open_client
+from adapters.http import client_for
 from adapters.simulator.population import generate as simulate
 from bench.common import OTHER_CORE, PROGRAM_CORE, cpu_seconds, machine, require, running, wait_for, wrk
 from gateway import embedded
@@ -156,7 +156,7 @@ async def _prepare(settings: Settings, producer: str) -> None:
 
 
 async def _token(issuer: Issuer, settings: Settings) -> str:
-    async with open_client(5.0) as client:
+    async with client_for(5.0) as client:
         try:
             return await request_token(client, issuer, "demo-mds", key_file(settings.data_dir, "demo-mds").read_bytes())
         except httpx.HTTPStatusError as error:

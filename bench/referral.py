@@ -20,7 +20,7 @@ import psycopg
 import yaml
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.http import open_client
+from adapters.http import client_for
 from adapters.simulator.population import generate as simulate
 from bench.common import PROGRAM_CORE, machine, require, running, wait_for, wrk
 from bench.disclosure import PERSONS, SEED
@@ -113,7 +113,7 @@ async def _prepare(settings: Settings, recipient: str) -> None:
 
 
 async def _token(issuer: Issuer, settings: Settings) -> str:
-    async with open_client(5.0) as client:
+    async with client_for(5.0) as client:
         private = key_file(settings.data_dir, "demo-utgs").read_bytes()
         return await request_token(client, issuer, "demo-utgs", private)
 
@@ -152,7 +152,7 @@ async def _bare_commits(url: str, seconds: int) -> float:
 async def _bare_posts(recipient: str, seconds: int) -> float:
     headers = {"X-Api-Key": "simulated-password", "Idempotency-Key": "bench"}
     stop, done = time.monotonic() + seconds, 0
-    async with open_client(5.0) as client:
+    async with client_for(5.0) as client:
 
         async def post() -> None:
             nonlocal done

@@ -196,7 +196,7 @@ async def suspend_institution(conn: AsyncConnection, code: str, *, reason: str, 
         .values(code=code, **state)
         .on_conflict_do_update(index_elements=["code"], set_=state)
     )
-    return {"event": "admin.institution-suspended", "institution": code, "reason": reason, "at": _instant(at)}
+    return {"event": "admin.institution_suspended", "institution": code, "reason": reason, "at": _instant(at)}
 
 
 async def resume_institution(conn: AsyncConnection, code: str, *, at: datetime) -> dict[str, Any]:
@@ -208,7 +208,7 @@ async def resume_institution(conn: AsyncConnection, code: str, *, at: datetime) 
         .values(suspended_at=None, reason=None)
     )
     changed = done.rowcount > 0
-    return {"event": "admin.institution-resumed", "institution": code, "changed": changed, "at": _instant(at)}
+    return {"event": "admin.institution_resumed", "institution": code, "changed": changed, "at": _instant(at)}
 
 
 async def give_consent(

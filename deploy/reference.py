@@ -29,6 +29,7 @@ _MEANING = {
     "recorder": "Name of this process in the entries of the audit log",
     "log_origin": "Name of the audit log in its checkpoints; stays the same for the life of the log",
     "max_body_bytes": "Largest body of a request",
+    "worker_metrics_port": "Port where the worker shows Prometheus metrics, on the host of `SIIS_HOST`; 0: none.",
     "worker_concurrency": "Deliveries that one worker makes at once",
     "poll_interval_s": "Seconds between two polls of a recipient",
     "retry_first_s": "Seconds before the second attempt of a delivery; doubled each time, six hours at most",

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from adapters.models import Adapter, FetchOutcome, Found, Identifier, Malformed, NotFound, Rejected, Unavailable
@@ -22,6 +22,7 @@ from consent.decision import decide
 from consent.models import Caller, Decision, Request, SubjectFacts
 from consent.policy import PolicyStore
 from gateway import errors, evidence
+from gateway.clock import utc_now
 from gateway.registry import service as registry
 from gateway.registry.lookup import SubjectLookup
 from gateway.registry.models import PersonRef
@@ -67,7 +68,7 @@ class Exchange:
         audit: AuditLog,
         policies: PolicyStore,
         adapters: Adapters,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._subjects, self._audit = subjects, audit
         self._policies, self._adapters, self._now = policies, adapters, now

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from adapters.registry import Adapters, load_adapters
 from audit.checkpoint import Signer
@@ -14,6 +13,7 @@ from audit.keys import load_or_create_signing_key
 from audit.service import AuditLog
 from consent.policy import PolicyStore
 from gateway.catalogue.service import Catalogue
+from gateway.clock import utc_now
 from gateway.database import Database, application_url
 from gateway.delivery.service import Delivery, Plan
 from gateway.exchange import Exchange
@@ -53,11 +53,6 @@ class Runtime:
     statuses: StatusService
     delivery: Delivery
     replies: ReplyIntake
-
-
-def utc_now() -> datetime:
-    """Return the present instant in UTC."""
-    return datetime.now(UTC)
 
 
 def load_signer(settings: Settings) -> Signer:

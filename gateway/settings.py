@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     recorder: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "siis-gateway"
     log_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,120}$")] = "siis.gov.py/audit/2026"
     max_body_bytes: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 512 * 1024
+    worker_metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0, description="port where the worker shows its metrics; 0: none"
+    )
     worker_concurrency: Annotated[int, Field(ge=1, le=256)] = 16
     poll_interval_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     retry_first_s: Annotated[float, Field(gt=0, le=3600)] = 5.0

@@ -17,7 +17,8 @@ from audit.models import LoggedEntry, Report
 from audit.search import recent
 from gateway import evidence
 from gateway.cli.context import open_context
-from gateway.runtime import load_signer, utc_now
+from gateway.clock import utc_now
+from gateway.runtime import load_signer
 from schemas.text import _
 
 app = typer.Typer(help=_("El registro de auditoría."), no_args_is_help=True)

@@ -7,7 +7,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -20,6 +19,7 @@ from adapters.simulator.population import generate as simulate
 from gateway import evidence
 from gateway.catalogue import service as catalogue
 from gateway.cli.context import Context, open_context
+from gateway.clock import local_day, utc_now
 from gateway.intake import population
 from gateway.registry.classify import classify
 from schemas.text import _
@@ -59,7 +59,7 @@ async def register_population(
     context: Context, households: Iterable[SimHousehold], persons: int, seed: int, progress: population.Progress
 ) -> bool:
     """Register a population with its entry in the log; False when it was there already."""
-    at = datetime.now(UTC)
+    at = utc_now()
     async with context.database.transaction() as connection:
         fresh = await population.load(
             connection,
@@ -67,7 +67,7 @@ async def register_population(
             households,
             persons=persons,
             seed=seed,
-            today=at.date(),
+            today=local_day(at),
             progress=progress,
         )
         if fresh:
@@ -103,7 +103,7 @@ async def _status() -> tuple[Counter[str], Counter[str]]:
     missing: Counter[str] = Counter()
     async with open_context() as context, context.database.connection() as connection:
         services = await catalogue.services(connection)
-        async for item in classify(connection, services, datetime.now(UTC).date()):
+        async for item in classify(connection, services, local_day(utc_now())):
             for each in item.status.services:
                 (reached if each.status == "protected" else missing)[each.service] += 1
     return reached, missing

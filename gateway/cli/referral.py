@@ -15,9 +15,10 @@ from rich.table import Table
 from consent.models import Caller
 from gateway import evidence
 from gateway.cli.context import open_context
+from gateway.clock import utc_now
 from gateway.referrals import store
 from gateway.referrals.models import Referral, ReferralEvent
-from gateway.runtime import open_runtime, utc_now
+from gateway.runtime import open_runtime
 from gateway.settings import load_settings
 from gateway.standards.fhir.service import FhirIntake, FhirRefused
 from schemas.codes import label

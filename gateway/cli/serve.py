@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import signal
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -22,6 +25,18 @@ def serve(
     """Serve the HTTP interfaces until interrupted; requests under way are finished first."""
     settings = load_settings()
     uvloop.run(_serve(host or settings.host, settings.port if port is None else port))
+
+
+class _Server(uvicorn.Server):
+    """A server that ends with exit code 0 when it is asked to: the library would raise the signal again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Finish the requests under way at SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, self.handle_exit, name, None)
+        yield
 
 
 async def _serve(host: str, port: int) -> None:
@@ -50,7 +65,7 @@ async def _serve(host: str, port: int) -> None:
         gc.freeze()
         gc.set_threshold(100_000, 50, 1000)
         try:
-            await uvicorn.Server(config).serve()
+            await _Server(config).serve()
         finally:
             stop.set()
             await integrating

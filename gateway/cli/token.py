@@ -11,11 +11,11 @@ import typer
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
-from adapters.http import open_client
+from adapters.http import client_for
+from gateway.clock import utc_now
 from gateway.identity.assertions import client_assertion
 from gateway.identity.models import Issuer
 from gateway.identity.oauth import ASSERTION_TYPE, GRANT
-from gateway.runtime import utc_now
 from gateway.settings import load_settings
 from schemas.text import _
 
@@ -57,5 +57,5 @@ def token(
 
 
 async def _request(issuer: Issuer, client_id: str, private: bytes) -> str:
-    async with open_client(5.0) as client:
+    async with client_for(5.0) as client:
         return await request_token(client, issuer, client_id, private)

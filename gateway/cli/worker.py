@@ -6,6 +6,7 @@ import asyncio
 import signal
 
 import uvloop
+from prometheus_client import start_http_server
 
 from audit import integrator
 from gateway.settings import load_settings
@@ -22,6 +23,8 @@ async def _work() -> None:
     from gateway.runtime import open_runtime
 
     settings = load_settings()
+    if settings.worker_metrics_port:
+        start_http_server(settings.worker_metrics_port, settings.host)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -33,6 +33,7 @@ from consent.decision import decide
 from consent.models import REFERRAL_FIELDS, SEND, Caller, Decision, Request
 from consent.policy import PolicyStore
 from gateway import evidence, jobs
+from gateway.clock import utc_now
 from gateway.database import Database
 from gateway.referrals import states, store
 from gateway.referrals.models import Referral
@@ -73,7 +74,7 @@ class Delivery:
         policies: PolicyStore,
         adapters: Adapters,
         plan: Plan,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._database, self._vault, self._audit = database, vault, audit
         self._policies, self._adapters = policies, adapters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -20,6 +20,7 @@ from consent.decision import decide
 from consent.models import POLL, REPLIES, REPLY_FIELDS, UNKNOWN_SUBJECT, Caller, Request
 from consent.policy import PolicyStore
 from gateway import errors, evidence
+from gateway.clock import utc_now
 from gateway.database import Database
 from gateway.intake.tables import intake_reject, poll_cursor
 from gateway.referrals.service import ReferralService
@@ -50,7 +51,7 @@ class ReplyIntake:
         audit: AuditLog,
         policies: PolicyStore,
         referrals: ReferralService,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._database, self._audit, self._policies = database, audit, policies
         self._referrals, self._now = referrals, now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from consent.policy import PolicyStore
 from gateway import errors, evidence, jobs
 from gateway.catalogue.models import Service
 from gateway.catalogue.service import Catalogue
+from gateway.clock import local_day, utc_now
 from gateway.database import Database
 from gateway.referrals import states, store
 from gateway.referrals.models import NewReferral, Referral, ReferralEvent, ReviewNote
@@ -63,7 +64,7 @@ class ReferralService:
         subjects: SubjectLookup,
         audit: AuditLog,
         policies: PolicyStore,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._database, self._vault, self._catalogue = database, vault, catalogue
         self._subjects, self._audit, self._policies, self._now = subjects, audit, policies, now
@@ -122,7 +123,7 @@ class ReferralService:
         if new.foreign is not None and await store.by_foreign(connection, requester, new.foreign):
             raise errors.Conflict("already-referred")
         person_id = await self._person(connection, new, who, known_as)
-        due_on = (request.at + timedelta(days=service.response_days)).date()
+        due_on = local_day(request.at) + timedelta(days=service.response_days)
         current = await self._insert(connection, request, new, person_id, due_on)
         entry = evidence.decided(
             "referral.created",

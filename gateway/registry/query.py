@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from audit.models import Receipt
 from audit.service import AuditLog
@@ -15,6 +14,7 @@ from consent.models import Caller, Request
 from consent.policy import PolicyStore
 from gateway import errors, evidence
 from gateway.catalogue import service as catalogue
+from gateway.clock import local_day, utc_now
 from gateway.database import Database
 from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
@@ -24,7 +24,6 @@ from schemas.codes import code_list
 from schemas.errors import InvalidIdentifier
 
 DATASET = "protection-status"
-_LOCAL = ZoneInfo("America/Asuncion")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ class StatusService:
         vault: Vault,
         audit: AuditLog,
         policies: PolicyStore,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._database, self._vault, self._audit = database, vault, audit
         self._policies, self._now = policies, now
@@ -63,7 +62,7 @@ class StatusService:
         except InvalidIdentifier:
             raise errors.BadRequest("bad-identifier", pointer="/subject/value") from None
         at = self._now()
-        day = asked.on or at.astimezone(_LOCAL).date()
+        day = asked.on or local_day(at)
         dataset = code_list("datasets")[DATASET]
         async with self._database.connection() as connection:
             who = await registry.find_person(connection, self._vault, asked.system, value)

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
+import psycopg
 import pytest
 from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import KEK, SIGNER, an_entry, check, fill, integrate, run_sql, scalar
@@ -17,7 +18,9 @@ from sqlalchemy import text
 
 from audit.check import check_log
 from audit.checkpoint import Signer, sign_checkpoint
+from audit.connection import driver_of
 from audit.findings import LIMIT
+from audit.integrator import number
 from audit.merkle import Frontier
 from audit.service import AuditLog
 from audit.verify import leaf_hash
@@ -237,6 +240,22 @@ async def test_entries_written_during_a_check_do_not_disturb_it(db: AuditDatabas
     assert report.ok
     assert (report.entries, report.pending) == (86, 50)
     assert seen[-1] == (86, 86)
+
+
+async def test_what_is_committed_during_the_last_look_does_not_count(db: AuditDatabase) -> None:
+    url = db.admin.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    async with db.app.connect() as conn:
+        await number(await driver_of(conn))
+
+    def meddle(done: int, total: int) -> None:
+        if done == 36:
+            with psycopg.connect(url) as other:
+                other.execute("UPDATE audit.writer SET counter = counter + 1")
+
+    async with db.app.connect() as conn:
+        report = await check_log(conn, SIGNER.public_key, SIGNER.origin, meddle)
+    assert (report.ok, report.entries, report.pending) == (True, 36, 0)
+    assert not (await check(db.admin)).ok
 
 
 async def test_a_check_inside_a_transaction_is_refused(db: AuditDatabase) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
@@ -58,5 +59,5 @@ def test_waits_double_up_to_six_hours() -> None:
     plan = Plan(first_wait_s=5, attempts=12)
     waits = [plan.wait(attempt) for attempt in range(1, 20)]
     assert timedelta(seconds=4.5) <= waits[0] <= timedelta(seconds=5.5)
-    assert all(later > earlier for earlier, later in zip(waits[:10], waits[1:10], strict=False))
+    assert all(later > earlier for earlier, later in itertools.pairwise(waits[:10]))
     assert waits[-1] == timedelta(hours=6)

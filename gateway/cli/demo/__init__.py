@@ -18,7 +18,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from adapters.http import open_client
+from adapters.http import client_for
 from adapters.simulator.population import generate as simulate
 from gateway import embedded
 from gateway.cli.audit import report_json, verify_log
@@ -86,7 +86,7 @@ async def _demo(settings: Settings, console: Console, *, leave: bool, as_json: b
                 institutions = {name: processes.institution(name) for name in _INSTITUTIONS}
                 issuer = await _start_gateway(settings, processes, institutions)
                 progress.remove_task(task)
-                async with open_client(5.0) as http:
+                async with client_for(5.0) as http:
                     await _connect_callback(http, institutions["mspbs"], issuer, settings)
                     told = await _play(context, http, issuer, institutions, processes, progress)
         told["seconds"] = round(time.monotonic() - started, 1)
@@ -166,7 +166,7 @@ async def _start_gateway(settings: Settings, processes: Processes, institutions:
     processes.start("serve", ["gateway.cli", "serve"], environment)
     processes.start("worker", ["gateway.cli", "worker"], environment | pace)
     deadline = time.monotonic() + _READY_WITHIN_S
-    async with open_client(5.0) as http:
+    async with client_for(5.0) as http:
         while time.monotonic() < deadline and processes.died() is None:
             with contextlib.suppress(httpx.HTTPError):
                 if (await http.get(f"{issuer.url}/health/ready")).json()["status"] == "ok":

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gateway import evidence
 from gateway.cli.context import Context
 from gateway.cli.token import request_token
+from gateway.clock import utc_now
 from gateway.identity import service
 from gateway.identity.keys import read_public_key
 from gateway.identity.models import Issuer
-from gateway.runtime import utc_now
 from gateway.vault import write_secret
 
 # Client id → institution and scopes. Each institution's system has its own key, as in production.

@@ -23,11 +23,11 @@ from gateway.catalogue import service as catalogue
 from gateway.cli.context import Context
 from gateway.cli.demo.clients import Caller
 from gateway.cli.demo.processes import Institution
+from gateway.clock import local_day, utc_now
 from gateway.referrals.states import TERMINAL
 from gateway.referrals.tables import referral, referral_event
 from gateway.registry.classify import classify
 from gateway.registry.tables import person, person_identifier
-from gateway.runtime import utc_now
 from gateway.standards.fhir.service import FHIR_JSON
 from schemas.ids import uuid7
 
@@ -66,7 +66,7 @@ async def count_status(connection: AsyncConnection) -> tuple[dict[str, int], lis
     services = await catalogue.services(connection)
     counts: Counter[str] = Counter()
     gaps: list[Gap] = []
-    async for item in classify(connection, services, utc_now().date()):
+    async for item in classify(connection, services, local_day(utc_now())):
         counts[f"{item.status.unit}s_concurrent"] += item.status.concurrent
         counts["gaps"] += len(item.status.gaps)
         counts["services_reached"] += len(item.status.services) - len(item.status.gaps)
@@ -150,7 +150,7 @@ async def prepare_consents(context: Context) -> tuple[list[str], str, str, str]:
     Returns cédulas: of ordinary adults, of who consented, of who withdrew, of the sealed case.
     """
     today = utc_now()
-    adult = today.date() - timedelta(days=365 * 19)
+    adult = local_day(today) - timedelta(days=365 * 19)
     query = (
         select(person.c.id, person_identifier.c.id.label("row"), person_identifier.c.value)
         .join(person_identifier, person_identifier.c.person_id == person.c.id)
