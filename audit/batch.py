@@ -57,7 +57,6 @@ class Batcher(Generic[T, R]):
         try:
             while True:
                 while self._queue:
-                    await asyncio.sleep(0)
                     await self._work_off(self._take())
                 if self._closed:
                     return

