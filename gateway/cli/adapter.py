@@ -8,13 +8,13 @@ import os
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from adapters.models import Adapter
 from adapters.registry import load_adapters
 from consent.models import Caller
 from gateway import errors
+from gateway.cli.screen import screen
 from gateway.exchange import DisclosureRequest
 from gateway.referrals.service import receipt_json
 from gateway.runtime import open_runtime
@@ -44,7 +44,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help=_("Salida en JSON
             " ".join(sorted(adapter.services)),
             _("sí") if adapter.connected else _("no"),
         )
-    Console().print(table)
+    screen().print(table)
 
 
 def _told(adapter: Adapter) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 from rich import progress as rich_progress
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from audit.models import LoggedEntry, Report
 from audit.search import recent
 from gateway import evidence
 from gateway.cli.context import open_context
+from gateway.cli.screen import screen
 from gateway.clock import utc_now
 from gateway.runtime import load_signer
 from schemas.text import _
@@ -94,21 +94,21 @@ def show(
     if as_json:
         typer.echo(json.dumps([_entry_json(entry) for entry in entries], ensure_ascii=False))
         return
-    table = Table(_("Nº"), _("Momento (UTC)"), _("Tipo"), _("Resultado"), _("Quién"), _("Para qué"), _("Qué"))
+    table = Table(_("Nº"), _("Hora (UTC)"), _("Tipo"), _("Resultado"), _("Quién"), _("Para qué"), _("Qué"))
     for entry in entries:
         detail = entry.detail or {}
         actor, why, what = (detail.get(name, {}) for name in ("actor", "why", "what"))
         who = " ".join(str(actor[name]) for name in ("institution", "client", "user") if actor.get(name))
         table.add_row(
             "…" if entry.index is None else str(entry.index),
-            str(entry.envelope["at"])[:19],
+            str(entry.envelope["at"])[11:19],
             str(entry.envelope["type"]),
             str(entry.envelope["outcome"]),
             who,
             str(why.get("purpose") or ""),
             str(what.get("dataset") or detail.get("exchange", {}).get("referral") or ""),
         )
-    Console().print(table)
+    screen().print(table)
 
 
 async def _recent(limit: int, kind: str | None) -> list[LoggedEntry]:

@@ -12,12 +12,12 @@ from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import evidence
 from gateway.cli.context import open_context
+from gateway.cli.screen import screen
 from gateway.identity import service
 from gateway.identity.errors import ClientError, KeyRefused
 from gateway.identity.keys import read_public_key
@@ -120,7 +120,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help=_("Salida en JSON
             " ".join(sorted(client.scopes)),
             " ".join(key.kid for key in client.usable_keys(now)),
         )
-    Console().print(table)
+    screen().print(table)
 
 
 def _carry_out(kind: str, change: Change) -> Issuer:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from adapters.simulator.population import generate as simulate
 from gateway import evidence
 from gateway.catalogue import service as catalogue
 from gateway.cli.context import Context, open_context
+from gateway.cli.screen import screen
 from gateway.clock import local_day, utc_now
 from gateway.intake import population
 from gateway.registry.classify import classify
@@ -95,7 +95,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help=_("Salida en JSO
     table = Table(_("Servicio"), _("Alcanzado"), _("Falta"))
     for code in codes:
         table.add_row(code, str(reached[code]), str(missing[code]))
-    Console().print(table)
+    screen().print(table)
 
 
 async def _status() -> tuple[Counter[str], Counter[str]]:

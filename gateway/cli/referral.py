@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from consent.models import Caller
 from gateway import evidence
@@ -58,19 +56,14 @@ def trace(
             delivery=current.delivery,
         )
     )
-    table = Table("#", _("Momento (UTC)"), _("Qué"), _("Quién"), _("Estado"), _("Detalle"), _("Entrada"))
     for item in happened:
-        detail = " ".join(f"{name}={value}" for name, value in item.facts.items())
-        table.add_row(
-            str(item.number),
-            item.at.isoformat(timespec="milliseconds")[:23],
-            _label(item),
-            item.actor,
-            item.state_after if item.state_after == item.state_before else f"{item.state_before} → {item.state_after}",
-            detail,
-            "" if item.entry_id is None else str(item.entry_id),
-        )
-    Console().print(table)
+        moved = "" if item.state_after == item.state_before else f": {item.state_before} → {item.state_after}"
+        moment = item.at.isoformat(timespec="seconds").removesuffix("+00:00")
+        typer.echo(f"{item.number:>3} {moment}Z  {_label(item)} ({item.actor}){moved}")
+        if item.facts:
+            typer.echo("      " + "  ".join(f"{name}={_shown(value)}" for name, value in item.facts.items()))
+        if item.entry_id is not None:
+            typer.echo("      " + _("entrada {id}").format(id=item.entry_id))
 
 
 @app.command("import", help=_("Recibir referencias en mensajes FHIR R4 (archivos JSON)."))
@@ -147,6 +140,10 @@ def _issue_text(issue: dict[str, Any]) -> str:
     shown = ", ".join(where[:3])
     more = _(" y {n} más").format(n=len(where) - 3) if len(where) > 3 else ""
     return f"{text}: {shown}{more}"
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _label(item: ReferralEvent) -> str:

@@ -27,8 +27,9 @@ from gateway.cli.db import bring_up
 from gateway.cli.demo import scenario
 from gateway.cli.demo.clients import callers, key_file, register
 from gateway.cli.demo.processes import DidNotStart, Institution, Processes, free_port
-from gateway.cli.demo.report import print_report, summary
+from gateway.cli.demo.report import print_next, print_report, summary
 from gateway.cli.population import register_population
+from gateway.cli.screen import screen
 from gateway.identity.models import Issuer
 from gateway.settings import Settings, load_settings
 from gateway.vault import write_secret
@@ -50,7 +51,7 @@ def demo(
     if not settings.embedded:
         typer.echo(_("La demostración usa el servidor incluido: quite SIIS_DATABASE_URL."), err=True)
         raise typer.Exit(2)
-    console = Console(stderr=as_json)
+    console = screen(stderr=as_json)
     was_running = embedded.status(settings.data_dir) is not None
     try:
         told = asyncio.run(_demo(settings, console, leave=leave, as_json=as_json))
@@ -74,9 +75,11 @@ async def _demo(settings: Settings, console: Console, *, leave: bool, as_json: b
             institutions, issuer = await _prepare(settings, processes, progress)
             async with _supervised(processes), open_context(settings) as context, client_for(5.0) as http:
                 await _connect_callback(http, institutions["mspbs"], issuer, settings)
-                told = await _play(context, http, issuer, institutions, progress)
+                told, cedula = await _play(context, http, issuer, institutions, progress)
         told["seconds"] = round(time.monotonic() - started, 1)
-        print_report(console, told, issuer, settings.data_dir, leave=leave)
+        print_report(console, told)
+        if not leave:
+            print_next(console, issuer, settings.data_dir, cedula)
         if as_json:
             typer.echo(json.dumps(told, ensure_ascii=False))
         if not leave:
@@ -114,7 +117,8 @@ async def _play(
     issuer: Issuer,
     institutions: dict[str, Institution],
     progress: Progress,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], str]:
+    """Play the scenario; return its summary, and the cédula of somebody to try a question on."""
     story = scenario.Story()
     calling = callers(http, issuer, context.settings.data_dir)
     async with context.database.connection() as connection:
@@ -136,7 +140,8 @@ async def _play(
         channels = await scenario.delivered_by_channel(connection, list(story.acknowledged))
         lost = await scenario.lost(http, connection, institutions, story)
     report = await verify_log()
-    return summary(story, reached, channels, lost, report_json(report), messages is not None)
+    told = summary(story, reached, channels, lost, report_json(report), messages is not None)
+    return told, people[0][0]
 
 
 async def _settle(context: Context, story: scenario.Story, progress: Callable[[int], None]) -> dict[str, int]:

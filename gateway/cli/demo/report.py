@@ -40,8 +40,8 @@ def summary(
     }
 
 
-def print_report(console: Console, told: dict[str, Any], issuer: Issuer, data_dir: Path, *, leave: bool) -> None:
-    """Print the tables, and where to go on."""
+def print_report(console: Console, told: dict[str, Any]) -> None:
+    """Print the tables."""
     referrals, disclosures, status = told["referrals"], told["disclosures"], told["status"]
     table = Table(_("Referencias"), "", title=_("Qué pasó en {seconds} segundos").format(seconds=told["seconds"]))
     rows = [
@@ -91,18 +91,17 @@ def print_report(console: Console, told: dict[str, Any], issuer: Issuer, data_di
         console.print(_("Tres mensajes FHIR del Ministerio de Salud de Chile entraron como referencias."))
     else:
         console.print(_("Los mensajes FHIR de muestra no están (SIIS_SAMPLES): esa parte se omitió."))
-    if not leave:
-        _print_next(console, issuer, data_dir)
 
 
-def _print_next(console: Console, issuer: Issuer, data_dir: Path) -> None:
+def print_next(console: Console, issuer: Issuer, data_dir: Path, cedula: str) -> None:
+    """Print where the documentation is, and a question ready to be asked."""
     console.print(_("Documentación de la interfaz: {url}/docs").format(url=issuer.url))
     key = key_file(data_dir, "demo-utgs")
     command = (
         f"curl -s {issuer.url}/api/v1/protection-status/query"
         f' -H "Authorization: Bearer $(uv run siis client token demo-utgs --key {key} --url {issuer.url})"'
         " -H 'Content-Type: application/json'"
-        ' -d \'{"subject": {"system": "cedula", "value": "CEDULA"},'
+        f' -d \'{{"subject": {{"system": "cedula", "value": "{cedula}"}},'
         ' "purpose": "service-access-determination", "basis": "official-authority"}\''
     )
     console.print(_("Pruebe, por ejemplo:"))
