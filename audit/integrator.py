@@ -18,6 +18,8 @@ from audit.errors import InvalidNote, LogBroken
 from audit.merkle import Frontier
 
 GROUP = 2_000
+# Finding what waits costs a look at all of it, so a long backlog is read in larger pieces than it is numbered in.
+BACKLOG = 20_000
 CHECKPOINT_EVERY_S = 1.0
 # "SIISLOG" in ASCII: whoever holds this advisory lock integrates.
 _LOCK = 0x53494953_4C4F47
@@ -46,6 +48,8 @@ INSERT INTO audit.checkpoint (size, number, note, root, frontier, at)
 SELECT %s, %s, %s, %s, %s, e.at
 FROM audit.sequence AS s JOIN audit.entry AS e ON e.id = s.entry_id WHERE s.index = %s
 """
+
+Waiting = tuple[UUID, bytes]
 
 _log = structlog.get_logger(__name__)
 
@@ -109,23 +113,28 @@ async def _serve(driver: Driver, signer: Signer, stop: asyncio.Event, interval: 
 
 async def _number_all(driver: Driver) -> int:
     total = 0
-    while numbered := await number(driver):
-        total += numbered
-        if numbered < GROUP:
+    while rows := await waiting(driver):
+        for start in range(0, len(rows), GROUP):
+            await number(driver, rows[start : start + GROUP])
+        total += len(rows)
+        if len(rows) < BACKLOG:
             break
     return total
 
 
-async def number(driver: Driver) -> int:
-    """Take one group of waiting entries into the tree, in one transaction; return how many.
+async def waiting(driver: Driver) -> list[Waiting]:
+    """Return what waits for its number, in the order of numbering, as much as is taken in one go."""
+    async with driver.transaction(), driver.cursor(binary=True) as cursor:
+        await cursor.execute(_WAITING, (BACKLOG,))
+        return await cursor.fetchall()
+
+
+async def number(driver: Driver, rows: list[Waiting]) -> None:
+    """Take waiting entries into the tree, in one transaction. Only the holder of the lock may.
 
     Raises :class:`LogBroken` if tree and sequence disagree about the size of the log.
     """
     async with driver.transaction(), driver.cursor(binary=True) as cursor:
-        await cursor.execute(_WAITING, (GROUP,))
-        rows: list[tuple[UUID, bytes]] = await cursor.fetchall()
-        if not rows:
-            return 0
         frontier, _ = await _locked_tree(driver)
         first = frontier.size
         async with cursor.copy("COPY audit.sequence (index, entry_id, leaf_hash) FROM STDIN (FORMAT BINARY)") as copy:
@@ -135,7 +144,6 @@ async def number(driver: Driver) -> int:
                 frontier.append(leaf)
         await cursor.execute("UPDATE audit.tree SET size = %s, frontier = %s", (frontier.size, frontier.to_bytes()))
         await cursor.execute("DELETE FROM audit.pending WHERE entry_id = ANY(%s)", ([row[0] for row in rows],))
-    return len(rows)
 
 
 async def sign_if_grown(driver: Driver, signer: Signer) -> bool:

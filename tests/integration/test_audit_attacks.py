@@ -20,7 +20,7 @@ from audit.check import check_log
 from audit.checkpoint import Signer, sign_checkpoint
 from audit.connection import driver_of
 from audit.findings import LIMIT
-from audit.integrator import number
+from audit.integrator import number, waiting
 from audit.merkle import Frontier
 from audit.service import AuditLog
 from audit.verify import leaf_hash
@@ -245,7 +245,8 @@ async def test_entries_written_during_a_check_do_not_disturb_it(db: AuditDatabas
 async def test_what_is_committed_during_the_last_look_does_not_count(db: AuditDatabase) -> None:
     url = db.admin.url.set(drivername="postgresql").render_as_string(hide_password=False)
     async with db.app.connect() as conn:
-        await number(await driver_of(conn))
+        driver = await driver_of(conn)
+        await number(driver, await waiting(driver))
 
     def meddle(done: int, total: int) -> None:
         if done == 36:
