@@ -35,7 +35,12 @@ def start(data_dir: Path) -> EmbeddedServer:
     """Start the server of a data folder, or find it running; create database and roles the first time."""
     handle = _handle(data_dir, start=True)
     server = _running(handle)
-    assert server is not None
+    if server is None:
+        # The wheel remembers a server of this process and does not look whether it was stopped since.
+        handle.start()
+        server = _running(handle)
+    if server is None:
+        raise OSError(f"the embedded server in {data_dir} did not start")
     _bootstrap(server)
     return server
 

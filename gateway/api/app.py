@@ -26,9 +26,11 @@ def create_app(runtime: Runtime) -> ASGIApp:
     door = Door(runtime.checker, runtime.settings.max_body_bytes)
     answers = Answers(runtime.refusals, runtime.settings.max_body_bytes)
     disclose = disclosures.build_endpoint(door, runtime.exchange)
-    app = FastAPI(title="SIIS", version="1", description=_DESCRIPTION, lifespan=_no_lifespan)
+    asking = disclosures.build_router(disclose)
+    # A redirect would be built from the request's own Host, and send the body there.
+    app = FastAPI(title="SIIS", version="1", description=_DESCRIPTION, lifespan=_no_lifespan, redirect_slashes=False)
     app.include_router(oauth.build_router(runtime.tokens, on_refusal=runtime.refusals.token))
-    app.include_router(disclosures.build_router(disclose))
+    app.include_router(asking)
     app.include_router(referrals.build_router(door, runtime.referrals, FhirIntake(runtime.referrals)))
     app.include_router(protection.build_router(door, runtime.statuses))
     app.include_router(health.build_router(runtime.database))
@@ -40,6 +42,7 @@ def create_app(runtime: Runtime) -> ASGIApp:
         if scope["type"] != "http" or scope["path"] != disclosures.PATH or scope["method"] != "POST":
             await app(scope, receive, send)
             return
+        scope["route"] = asking.routes[0]
         request = Request(scope, receive)
         try:
             response = await disclose(request)

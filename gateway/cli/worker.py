@@ -19,7 +19,6 @@ def worker() -> None:
 
 async def _work() -> None:
     from gateway.delivery.worker import run_jobs
-    from gateway.jobs import job_app
     from gateway.runtime import open_runtime
 
     settings = load_settings()
@@ -33,5 +32,5 @@ async def _work() -> None:
         tasks.create_task(integrator.run(runtime.database.engine, runtime.signer, stop))
         for adapter in runtime.adapters.polling():
             tasks.create_task(runtime.replies.run(adapter, settings.poll_interval_s, stop))
-        jobs = job_app(runtime.database.url)
-        tasks.create_task(run_jobs(jobs, runtime.delivery, concurrency=settings.worker_concurrency, stop=stop))
+        concurrency = settings.worker_concurrency
+        tasks.create_task(run_jobs(runtime.database.url, runtime.delivery, concurrency=concurrency, stop=stop))

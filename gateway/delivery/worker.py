@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from uuid import UUID
 
 import procrastinate
+import psycopg
 import structlog
+from psycopg_pool import PoolTimeout
 
 from gateway.delivery.service import Delivery
-from gateway.jobs import DELIVER
+from gateway.jobs import DELIVER, job_app
 
 _log = structlog.get_logger(__name__)
 HEARTBEAT_S = 2.0
 STALLED_S = 8.0
+_AWAY_S = 1.0
 
 
-async def run_jobs(app: procrastinate.App, delivery: Delivery, *, concurrency: int, stop: asyncio.Event) -> None:
-    """Work off delivery jobs until ``stop`` is set; running ones are finished first."""
+async def run_jobs(url: str, delivery: Delivery, *, concurrency: int, stop: asyncio.Event) -> None:
+    """Work off delivery jobs until ``stop`` is set; running ones are finished first.
 
+    A database that goes away is waited for: jobs under way then are given back when it returns.
+    """
+    while not stop.is_set():
+        try:
+            await _run_until_stopped(job_app(url), delivery, concurrency, stop)
+        except (procrastinate.exceptions.ProcrastinateException, psycopg.Error, PoolTimeout, OSError) as error:
+            _log.error("delivery.database_away", error=type(error).__name__)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _AWAY_S)
+
+
+async def _run_until_stopped(app: procrastinate.App, delivery: Delivery, concurrency: int, stop: asyncio.Event) -> None:
     # Only trouble of our own (the database away) raises out of a delivery: tried again, for as long as it takes.
     @app.task(name=DELIVER, retry=procrastinate.RetryStrategy(max_attempts=1000, wait=2, linear_wait=1))
     async def deliver(referral_id: str) -> None:
@@ -39,7 +55,9 @@ async def run_jobs(app: procrastinate.App, delivery: Delivery, *, concurrency: i
         rescue = asyncio.create_task(_rescue(app))
         stopped = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({worker, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            done, _pending = await asyncio.wait({worker, rescue, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
             for task in (rescue, stopped):
                 task.cancel()

@@ -12,11 +12,14 @@ import structlog
 from prometheus_client import Counter
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.models import Adapter, Page, PollOutcome
+from audit.errors import AuditError
 from audit.service import AuditLog
 from consent.decision import decide
+from consent.errors import PolicyUnavailable
 from consent.models import POLL, REPLIES, REPLY_FIELDS, UNKNOWN_SUBJECT, Caller, Request
 from consent.policy import PolicyStore
 from gateway import errors, evidence
@@ -59,7 +62,12 @@ class ReplyIntake:
     async def run(self, adapter: Adapter, interval_s: float, stop: asyncio.Event) -> None:
         """Poll one adapter every ``interval_s`` seconds until ``stop`` is set; of several workers one polls."""
         while not stop.is_set():
-            polled = await self.poll(adapter)
+            try:
+                polled = await self.poll(adapter)
+            except (SQLAlchemyError, AuditError, PolicyUnavailable, OSError) as error:
+                # Nothing was committed, so the same page comes again.
+                _log.error("intake.database_away", adapter=adapter.name, error=type(error).__name__)
+                polled = Polled()
             if polled.more:
                 continue
             try:

@@ -12,6 +12,7 @@ import pytest_asyncio
 from sqlalchemy import select
 
 from audit.check import check_log
+from gateway import embedded
 from gateway.referrals.states import TERMINAL
 from gateway.referrals.tables import referral, referral_event
 from gateway.runtime import load_signer
@@ -133,4 +134,29 @@ async def test_an_institution_that_is_down_delays_only_its_own_referrals(house: 
             waiting = await connection.execute(select(referral.c.state).where(referral.c.id.in_(down)))
             assert {row.state for row in waiting} == {"created"}
     await house.switch("mds", fail_503=0)
+    await everything_is_accounted_for(house, acknowledged)
+
+
+async def test_a_database_that_stops_for_a_while_releases_nothing_and_loses_nothing(house: House) -> None:
+    acknowledged: dict[str, str] = {}
+    await asyncio.gather(*(send(house, number, acknowledged) for number in range(6)))
+    question = {
+        "subject": {"system": "cedula", "value": "1234567"},
+        "dataset": "identity",
+        "fields": ["given_names"],
+        "purpose": "service-access-determination",
+        "basis": "official-authority",
+    }
+    mds = house.callers["demo-mds"]
+    assert (await mds.post("/api/v1/disclosures", question)).status_code == 404
+    await asyncio.to_thread(embedded.stop, house.settings.data_dir)
+    refused = await mds.post("/api/v1/disclosures", question)
+    assert refused.status_code == 503
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert (await house.http.get(f"{house.issuer.url}/health/live")).status_code == 200
+    assert (await house.http.get(f"{house.issuer.url}/health/ready")).status_code == 503
+    await asyncio.to_thread(embedded.start, house.settings.data_dir)
+    await house.ready()
+    await asyncio.gather(*(send(house, number, acknowledged) for number in range(6, 12)))
+    assert len(acknowledged) >= 6
     await everything_is_accounted_for(house, acknowledged)
