@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
 
 import httpx
 from pyreqwest.client import ClientBuilder
@@ -35,19 +35,33 @@ class Answer:
     body: bytes
 
 
+class _Client(httpx.AsyncClient):
+    """Hands a request straight to its transport: no redirects, no sign-in, and no cookies.
+
+    A shared client must not carry what one person's answer set into another's request; and looking for cookies and
+    redirects costs more than the call itself (docs/performance.md).
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        # ask() gives each request its own time.
+        super().__init__(transport=transport, timeout=None, trust_env=False)
+
+    async def send(self, request: httpx.Request, *, stream: bool = False, **_ignored: Any) -> httpx.Response:
+        """Send a request; the answer is read at once unless it is to be streamed."""
+        # Asked of the client's own method, because that is where respx steps in.
+        response = await self._transport_for_url(request.url).handle_async_request(request)
+        response.request = request
+        if not stream:
+            await response.aread()
+        return response
+
+
 def open_client(connect_s: float, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
     """Make the client of one producer. ``connect_s`` bounds a connection's opening; tests hand in a transport.
 
     Time and size are given to :func:`ask` for each request.
     """
-    return httpx.AsyncClient(
-        transport=transport or _transport(connect_s),
-        timeout=None,  # noqa: S113 - ask() sets one per request
-        trust_env=False,
-        follow_redirects=False,
-        # A shared client must not carry what one person's answer set into another's request.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-    )
+    return _Client(transport or _transport(connect_s))
 
 
 def _transport(connect_s: float) -> HttpxTransport:

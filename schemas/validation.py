@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
@@ -29,7 +30,8 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def parse_json(body: bytes, max_depth: int = MAX_DEPTH) -> Any:
-    """Read JSON (RFC 8259) strictly: UTF-8, no repeated keys, no NaN, no NUL, no lone surrogates, bounded depth.
+    """Read JSON (RFC 8259) strictly: UTF-8, no repeated keys, no NaN or infinite number, no NUL, no lone surrogates,
+    bounded depth.
 
     Raises :class:`SchemaError` with one violation; its text never repeats the content.
     """
@@ -40,7 +42,7 @@ def parse_json(body: bytes, max_depth: int = MAX_DEPTH) -> Any:
     if _deeper_than(text, max_depth):
         raise _broken("depth", _("El JSON está anidado más de {n} niveles.").format(n=max_depth))
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         where = _("línea {line}, columna {column}").format(line=error.lineno, column=error.colno)
         raise _broken("json", _("El cuerpo no es JSON válido ({where}).").format(where=where)) from None
@@ -193,6 +195,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(_name: str) -> Any:
     raise _broken("number", _("NaN e Infinity no son números JSON."))
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        # Python reads 1e999 as Infinity, which nothing that writes JSON may write.
+        raise _broken("number", _("El cuerpo no es JSON válido."))
+    return value
 
 
 def _refuse_bad_text(value: Any) -> None:
