@@ -39,8 +39,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
 TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
-# The figures are written when they are measured.
-ELSEWHERE = {DOCS / "performance.md"}
 
 
 def page(name: str) -> str:
@@ -73,7 +71,7 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
             continue
         name, _, anchor = target.partition("#")
         file = (path.parent / name).resolve() if name else path
-        assert file.exists() or file in ELSEWHERE, f"{target} leads nowhere"
+        assert file.exists(), f"{target} leads nowhere"
         assert not anchor or anchor in headings(file), f"{target}: no such heading"
 
 
@@ -87,7 +85,7 @@ def test_every_page_is_in_the_navigation_and_the_other_way_round() -> None:
 
     navigation = set(listed(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
     pages = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
-    assert navigation == pages | {"performance.md"}
+    assert navigation == pages
 
 
 # Reference
