@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, insert, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.referrals.models import Referral, ReferralEvent
@@ -19,6 +19,19 @@ from schemas.ids import uuid7
 
 _earlier = referral_event.alias("earlier")
 _COLUMNS = tuple(referral.c[name] for name in Referral.__dataclass_fields__)
+
+# Statements of the accepting path are built once: building them costs as much as running them.
+_CREATE = insert(referral).returning(*_COLUMNS)
+_ADD_EVENT = insert(referral_event).values(
+    number=select(func.coalesce(func.max(_earlier.c.number), 0) + 1)
+    .where(_earlier.c.referral_id == bindparam("of"))
+    .scalar_subquery()
+)
+_REMEMBER = insert(idempotency)
+_REMEMBERED = select(idempotency.c.request_sha256, idempotency.c.status, idempotency.c.answer).where(
+    idempotency.c.client_id == bindparam("client"), idempotency.c.key == bindparam("key")
+)
+_LOCK_KEY = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5112))")
 
 
 async def by_id(connection: AsyncConnection, referral_id: UUID, *, lock: bool = False) -> Referral | None:
@@ -46,7 +59,7 @@ async def _one(connection: AsyncConnection, condition: ColumnElement[bool], *, l
 
 async def create(connection: AsyncConnection, **values: Any) -> Referral:
     """Insert a referral and return it."""
-    row = (await connection.execute(insert(referral).values(**values).returning(*_COLUMNS))).one()
+    row = (await connection.execute(_CREATE, values)).one()
     return Referral(**row._mapping)
 
 
@@ -104,26 +117,22 @@ async def add_event(
     sealed = None
     if texts:
         sealed = vault.seal("referral_event.texts", event_id, json.dumps(texts, ensure_ascii=False))
-    await connection.execute(
-        insert(referral_event).values(
-            id=event_id,
-            referral_id=current.id,
-            number=select(func.coalesce(func.max(_earlier.c.number), 0) + 1)
-            .where(_earlier.c.referral_id == current.id)
-            .scalar_subquery(),
-            type=kind,
-            actor=actor,
-            at=at,
-            occurred_on=occurred_on,
-            state_before=before,
-            state_after=after,
-            synthesised=synthesised,
-            message_id=message_id,
-            facts=facts or {},
-            texts=sealed,
-            entry_id=entry_id,
-        )
-    )
+    row = {
+        "id": event_id,
+        "referral_id": current.id,
+        "type": kind,
+        "actor": actor,
+        "at": at,
+        "occurred_on": occurred_on,
+        "state_before": before,
+        "state_after": after,
+        "synthesised": synthesised,
+        "message_id": message_id,
+        "facts": facts or {},
+        "texts": sealed,
+        "entry_id": entry_id,
+    }
+    await connection.execute(_ADD_EVENT, {**row, "of": current.id})
     return after
 
 
@@ -149,12 +158,8 @@ async def remembered(
 
     Takes a lock on the key until the transaction ends, so two requests with one key run one after the other.
     """
-    name = {"name": f"{client_id}\x1f{key}"}
-    await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5112))"), name)
-    query = select(idempotency.c.request_sha256, idempotency.c.status, idempotency.c.answer).where(
-        idempotency.c.client_id == client_id, idempotency.c.key == key
-    )
-    row = (await connection.execute(query)).one_or_none()
+    await connection.execute(_LOCK_KEY, {"name": f"{client_id}\x1f{key}"})
+    row = (await connection.execute(_REMEMBERED, {"client": client_id, "key": key})).one_or_none()
     if row is None:
         return None
     if bytes(row.request_sha256) != sha256(body):
@@ -166,8 +171,5 @@ async def remember(
     connection: AsyncConnection, client_id: str, key: str, body: bytes, status: int, answer: dict[str, Any]
 ) -> None:
     """Keep the answer to a request for its repetition."""
-    await connection.execute(
-        insert(idempotency).values(
-            client_id=client_id, key=key, request_sha256=sha256(body), status=status, answer=answer
-        )
-    )
+    row = {"client_id": client_id, "key": key, "request_sha256": sha256(body), "status": status, "answer": answer}
+    await connection.execute(_REMEMBER, row)
