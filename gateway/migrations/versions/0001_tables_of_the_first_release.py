@@ -440,6 +440,10 @@ def upgrade() -> None:
     op.execute("SET LOCAL search_path TO jobs")
     # The job library's tables as the pinned version ships them; a later version comes with a revision of its own.
     op.get_bind().connection.cursor().execute(SchemaManager.get_schema())
+    # Every fetch asks whether an earlier job waits with the same lock; without this index it reads the whole queue.
+    op.execute(
+        "CREATE INDEX siis_jobs_lock_waiting ON jobs.procrastinate_jobs (lock) WHERE status IN ('todo', 'doing')"
+    )
     op.execute("SET LOCAL search_path TO DEFAULT")
 
 
