@@ -50,6 +50,10 @@ class ProducerAdapter:
         """What the last call showed."""
         return self.guard.health
 
+    def asks_by(self, dataset: str) -> str:
+        """Return the identifier system by which this producer knows a subject of a dataset; KeyError without it."""
+        return self.manifest.datasets[dataset].identifier
+
     async def fetch(self, permit: Permit, dataset: str, identifier: Identifier) -> FetchOutcome:
         """Ask for a dataset about one subject. Raises PermitMismatch; everything else is an outcome."""
         check_permit(permit, "disclosure.fetch", self.institution, dataset)

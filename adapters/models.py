@@ -188,6 +188,10 @@ class Adapter(Protocol):
         """What the last call showed."""
         ...
 
+    def asks_by(self, dataset: str) -> str:
+        """The identifier system by which this producer knows a subject of a dataset it holds."""
+        ...
+
     async def fetch(self, permit: Permit, dataset: str, identifier: Identifier) -> FetchOutcome:
         """Ask for a dataset about one subject."""
         ...

@@ -95,7 +95,23 @@ class Exchange:
         decision = decide(request, facts, self._policies.current)
         if decision.permit is None:
             await self._refuse(request, decision, facts, asked.correlation, started)
-        return await self._ask(request, decision, decision.permit, who, identifier, asked.correlation, started, adapter)
+        sources = self._adapters.holding(request.dataset) if adapter is None else (adapter,)
+        if not sources:
+            raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
+        known_by = await self._known_by(sources[0], request.dataset, who, identifier)
+        if known_by is None:
+            await self._refuse(request, decision, facts, asked.correlation, started)
+        return await self._ask(request, decision, decision.permit, who, known_by, asked.correlation, started, sources)
+
+    async def _known_by(
+        self, source: Adapter, dataset: str, who: PersonRef | None, identifier: Identifier
+    ) -> Identifier | None:
+        """Return the identifier the source knows the person by: the one asked with, or another one registered here."""
+        system = source.asks_by(dataset)
+        if identifier.system == system or who is None:
+            return identifier if identifier.system == system else None
+        value = await self._subjects.other_identifier(who.id, system)
+        return None if value is None else Identifier(system, value)
 
     async def _ask(
         self,
@@ -103,17 +119,17 @@ class Exchange:
         decision: Decision,
         permit: Permit | None,
         who: PersonRef | None,
-        identifier: Identifier,
+        identifier: Identifier | None,
         correlation: str | None,
         started: float,
-        adapter: Adapter | None,
+        sources: tuple[Adapter, ...],
     ) -> Disclosure:
-        if permit is None:
-            raise TypeError("no permit")
+        if permit is None or identifier is None:
+            raise TypeError("nobody is asked without a permit and an identifier")
         subject = None if who is None else who.id
         intent = evidence.decided("disclosure.intent", request, decision, subject=subject, correlation=correlation)
         await self._audit.append(intent)
-        outcome = await self._fetch(permit, identifier, adapter)
+        outcome = await self._fetch(permit, identifier, sources)
         exchange = {"intent": str(intent.id), **_told(outcome)}
         if not isinstance(outcome, Found):
             receipt = await self._audit.append(
@@ -153,15 +169,13 @@ class Exchange:
             receipt=receipt,
         )
 
-    async def _fetch(self, permit: Permit, identifier: Identifier, only: Adapter | None) -> FetchOutcome:
-        outcome: FetchOutcome | None = None
-        for adapter in self._adapters.holding(permit.dataset) if only is None else (only,):
-            outcome = await adapter.fetch(permit, permit.dataset, identifier)
+    async def _fetch(self, permit: Permit, identifier: Identifier, sources: tuple[Adapter, ...]) -> FetchOutcome:
+        outcome = await sources[0].fetch(permit, permit.dataset, identifier)
+        for adapter in sources[1:]:
             # Only silence passes the question on: an answer, even a refusal, is the source's answer.
             if not isinstance(outcome, Unavailable):
-                return outcome
-        if outcome is None:
-            raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
+                break
+            outcome = await adapter.fetch(permit, permit.dataset, identifier)
         return outcome
 
     async def _refuse(
@@ -176,7 +190,8 @@ class Exchange:
                 correlation=correlation,
             )
         )
-        if not decision.hides_subject:
+        # A permit without an identifier the source knows ends here too, and looks like any person not found.
+        if decision.permit is None and not decision.hides_subject:
             raise errors.Denied(decision.reasons, receipt)
         # The answer takes as long as a producer's "not found" lately took, so the clock tells nothing either.
         pause = random.choice(self._not_found_times) - (time.monotonic() - started)  # noqa: S311

@@ -32,6 +32,8 @@ SELECT asked.at, {_PERSON}
 FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, at) JOIN siis.person AS p ON p.id = asked.id
 """  # noqa: S608
 
+_OTHER = "SELECT id, value FROM siis.person_identifier WHERE person_id = %s AND system = %s ORDER BY id LIMIT 1"
+
 Subject = tuple[PersonRef | None, SubjectFacts]
 
 
@@ -50,6 +52,16 @@ class SubjectLookup:
         """
         [found] = await self._batcher.submit([(system, value)])
         return found
+
+    async def other_identifier(self, person_id: UUID, system: str) -> str | None:
+        """Return a person's identifier in another system, the one registered first, or None."""
+        try:
+            async with self._connection as driver:
+                cursor = await within_budget(driver.execute(_OTHER, (person_id, system), binary=True))
+                row = await cursor.fetchone()
+        except (SQLAlchemyError, psycopg.Error, OSError, TimeoutError) as error:
+            raise AuditUnavailable("subjects could not be looked up") from error
+        return None if row is None else self._vault.open("person_identifier.value", row[0], row[1])
 
     async def close(self) -> None:
         """Finish what waits and close the connection."""

@@ -10,11 +10,18 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from adapters.simulator.population import SimPerson
 from audit.search import recent
+from gateway.cli.demo.clients import Caller
+from gateway.cli.token import request_token
+from gateway.identity import service
+from gateway.identity.keys import read_public_key
 from schemas import text
-from tests.house import House
+from schemas.ids import uuid7
+from tests.house import House, until
 
 DISCLOSURES, REFERRALS, STATUS = "/api/v1/disclosures", "/api/v1/referrals", "/api/v1/protection-status/query"
 DUTY = {"purpose": "service-access-determination", "basis": "official-authority"}
@@ -80,6 +87,45 @@ async def entries(house: House, kind: str, since: UUID) -> list[dict[str, Any]]:
     async with house.context() as context, context.database.connection() as connection:
         found = await recent(connection, context.kek, 1000, type=kind)
     return [{"id": str(entry.entry_id), **(entry.detail or {})} for entry in found if entry.entry_id > since]
+
+
+def new_key() -> tuple[bytes, bytes]:
+    """Make a private key on P-256; return it and its public part, both PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private, public
+
+
+async def newcomer(house: House, institution: str, *scopes: str) -> Caller:
+    """Register a client system while the gateway runs; return it with a token."""
+    private, public = new_key()
+    client_id = f"newcomer-{uuid7()}"
+    async with house.context() as context, context.database.transaction() as connection:
+        await service.add_client(
+            connection,
+            client_id=client_id,
+            name="Newcomer",
+            institution=institution,
+            scopes=frozenset(scopes),
+            assurance=2,
+            key=read_public_key(public),
+            now=datetime.now(UTC),
+        )
+    caller = Caller(house.http, house.issuer, client_id, private)
+
+    async def known() -> bool:
+        try:
+            caller.token = await request_token(house.http, house.issuer, client_id, private)
+        except httpx.HTTPStatusError:
+            return False
+        return True
+
+    # The directory would read by itself only after a minute.
+    await until(known, within_s=20)
+    return caller
 
 
 def logs_are_quiet(house: House) -> None:

@@ -108,6 +108,17 @@ async def test_a_cedula_without_any_digit_breaks_the_schema(house: House, system
         problem(answer, 400, "invalid-message", pointer="/subject/value")
 
 
+@pytest.mark.parametrize(("system", "value"), [("passport", "AB123456"), ("siis", str(uuid7())), ("urn:a:b", "1")])
+async def test_an_identifier_that_no_source_knows_looks_like_a_person_not_found(
+    house: House, systems: Systems, system: str, value: str
+) -> None:
+    mds = systems["demo-mds"]
+    answer = await mds.post(DISCLOSURES, asking(adults(house)[0]) | {"subject": subject(value, system)})
+    unknown = await mds.post(DISCLOSURES, asking(adults(house)[0]) | {"subject": subject("99999998")})
+    assert answer.status_code == unknown.status_code == 404
+    assert answer.content == unknown.content
+
+
 @pytest.mark.parametrize(
     ("client", "path", "changes", "code", "pointer"),
     [

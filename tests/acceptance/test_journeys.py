@@ -89,6 +89,16 @@ async def test_a_disclosure_releases_what_the_agreement_covers_and_its_entry_is_
     assert entry["exchange"]["intent"] == intent["envelope"]["id"]
 
 
+async def test_a_person_known_here_can_be_asked_about_by_our_own_number(house: House) -> None:
+    person = adults(house)[0]
+    async with house.context() as context, context.database.connection() as connection:
+        who = await registry.find_person(connection, context.vault, "cedula", str(person.cedula))
+    assert who is not None
+    body = asking(None, ["cedula"]) | {"subject": {"system": "siis", "value": str(who.id)}}
+    answer = await house.callers["demo-mds"].post("/api/v1/disclosures", body)
+    assert answer.json()["facts"] == {"cedula": person.cedula}
+
+
 async def test_fields_outside_the_agreement_are_withheld_under_one_neutral_code(house: House) -> None:
     person = adults(house)[1]
     answer = await house.callers["demo-mtess"].post(
