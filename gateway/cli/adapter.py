@@ -14,7 +14,7 @@ from adapters.models import Adapter
 from adapters.registry import load_adapters
 from consent.models import Caller
 from gateway import errors
-from gateway.cli.screen import screen
+from gateway.cli.screen import json_line, printable, screen
 from gateway.exchange import DisclosureRequest
 from gateway.referrals.service import receipt_json
 from gateway.runtime import open_runtime
@@ -96,10 +96,10 @@ def try_(
         typer.echo(_("No se entregó nada: {reasons}").format(reasons=reasons), err=True)
         raise typer.Exit(1) from None
     if as_json:
-        typer.echo(json.dumps(answer, ensure_ascii=False, default=str))
+        typer.echo(json_line(answer))
         return
     for field, value in answer["facts"].items():
-        typer.echo(f"{declared['fields'][field]['es']}: {value}")
+        typer.echo(printable(f"{declared['fields'][field]['es']}: {value}"))
     if answer["withheld"]:
         typer.echo(_("No se entregan: {fields}").format(fields=", ".join(answer["withheld"])))
     typer.echo(_("Fuente: {source}. Recibo: {receipt}").format(source=answer["source"], receipt=answer["receipt"]))

@@ -13,12 +13,13 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.errors import ManifestError, UnknownAdapter
-from audit.errors import AuditError
+from audit.errors import AuditError, UnsafeKeyFile
 from gateway.cli import adapter, audit, client, db, population, referral, serve, token, worker
 from gateway.cli.demo import demo
 from gateway.identity.errors import KeyFileError
 from gateway.settings import SettingsError
 from gateway.vault import MissingKey
+from schemas.errors import DecryptionError
 from schemas.text import _
 
 app = typer.Typer(
@@ -67,10 +68,20 @@ def run() -> None:
     except UnknownAdapter as error:
         _say(_("No hay un adaptador con ese nombre: {name}").format(name=error.args[0]))
         raise SystemExit(2) from None
+    except DecryptionError:
+        _say(_("La clave kek.key no es la de esta base de datos: ponga la que la creó."))
+        raise SystemExit(2) from None
+    except UnsafeKeyFile as error:
+        _say(str(error))
+        raise SystemExit(2) from None
     except (SQLAlchemyError, psycopg.Error) as error:
         _say(_("La base de datos no se puede usar: {what}").format(what=_short(error)))
         _say(_("Revise SIIS_DATABASE_URL y ejecute «siis db upgrade»."))
         raise SystemExit(1) from None
+    except OSError as error:
+        what = _("No se puede usar {file}: {why}. Revise SIIS_DATA_DIR y los permisos.")
+        _say(what.format(file=error.filename or "", why=error.strerror or type(error).__name__))
+        raise SystemExit(2) from None
     except AuditError as error:
         _say(_("El registro de auditoría no se puede usar: {what}").format(what=type(error).__name__))
         raise SystemExit(1) from None

@@ -16,7 +16,7 @@ from audit.models import LoggedEntry, Report
 from audit.search import recent
 from gateway import evidence
 from gateway.cli.context import open_context
-from gateway.cli.screen import screen
+from gateway.cli.screen import cell, json_line, screen
 from gateway.clock import utc_now
 from gateway.runtime import load_signer
 from schemas.text import _
@@ -92,7 +92,7 @@ def show(
     """Show the newest entries."""
     entries = asyncio.run(_recent(limit, kind))
     if as_json:
-        typer.echo(json.dumps([_entry_json(entry) for entry in entries], ensure_ascii=False))
+        typer.echo(json_line([_entry_json(entry) for entry in entries]))
         return
     table = Table(_("Nº"), _("Hora (UTC)"), _("Tipo"), _("Resultado"), _("Quién"), _("Para qué"), _("Qué"))
     for entry in entries:
@@ -104,9 +104,9 @@ def show(
             str(entry.envelope["at"])[11:19],
             str(entry.envelope["type"]),
             str(entry.envelope["outcome"]),
-            who,
-            str(why.get("purpose") or ""),
-            str(what.get("dataset") or detail.get("exchange", {}).get("referral") or ""),
+            cell(who),
+            cell(str(why.get("purpose") or "")),
+            cell(str(what.get("dataset") or detail.get("exchange", {}).get("referral") or "")),
         )
     screen().print(table)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ import typer
 from consent.models import Caller
 from gateway import evidence
 from gateway.cli.context import open_context
+from gateway.cli.screen import json_line, printable
 from gateway.clock import utc_now
 from gateway.referrals import store
 from gateway.referrals.models import Referral, ReferralEvent
@@ -44,7 +44,7 @@ def trace(
         raise typer.Exit(1)
     current, happened = found
     if as_json:
-        typer.echo(json.dumps({**_referral(current), "events": [_event(item) for item in happened]}, default=str))
+        typer.echo(json_line({**_referral(current), "events": [_event(item) for item in happened]}))
         return
     typer.echo(
         _("Referencia {id}: {service}, de {requester} a {recipient}, estado {state}, entrega {delivery}").format(
@@ -61,7 +61,7 @@ def trace(
         moment = item.at.isoformat(timespec="seconds").removesuffix("+00:00")
         typer.echo(f"{item.number:>3} {moment}Z  {_label(item)} ({item.actor}){moved}")
         if item.facts:
-            typer.echo("      " + "  ".join(f"{name}={_shown(value)}" for name, value in item.facts.items()))
+            typer.echo("      " + "  ".join(f"{name}={printable(_shown(value))}" for name, value in item.facts.items()))
         if item.entry_id is not None:
             typer.echo("      " + _("entrada {id}").format(id=item.entry_id))
 
@@ -83,7 +83,7 @@ def import_(
     results = asyncio.run(_import(bodies, institution))
     for result in results:
         if as_json:
-            typer.echo(json.dumps(result, ensure_ascii=False))
+            typer.echo(json_line(result))
             continue
         typer.echo(f"{result['file']}: {result['text']}")
         for notice in result["notices"]:
@@ -116,7 +116,10 @@ async def _trace(referral_id: Any) -> tuple[Referral, list[ReferralEvent]] | Non
 async def _import(bodies: list[tuple[Path, bytes]], institution: str) -> list[dict[str, Any]]:
     results = []
     caller = Caller(
-        client_id="siis-cli", institution=institution, user=f"uid {os.getuid()}", roles=frozenset({"operator"})
+        client_id=f"siis-cli-{institution.lower()}",
+        institution=institution,
+        user=f"uid {os.getuid()}",
+        roles=frozenset({"operator"}),
     )
     async with open_runtime(load_settings()) as runtime:
         intake = FhirIntake(runtime.referrals)

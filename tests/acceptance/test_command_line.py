@@ -247,7 +247,6 @@ def test_a_language_that_is_not_there_is_bad_usage(siis: Siis, language: str) ->
     assert siis("db", "status", SIIS_LANG=language).code == 2
 
 
-@pytest.mark.xfail(reason="errors of the file system are not caught by the root command", strict=True)
 def test_a_data_folder_that_cannot_be_made_stops_with_its_name(siis: Siis, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     ended = siis.on(tmp_path / "file" / "data")("db", "start")
@@ -380,7 +379,6 @@ def test_nobody_less_than_a_superuser_can_change_the_log_at_all(own: Siis, role:
 
 
 @pytest.mark.parametrize("file", ["kek.key", "log-signing.pem"])
-@pytest.mark.xfail(reason="a key file with other content ends in a traceback", strict=True)
 def test_a_key_that_is_not_the_one_stops_with_its_file(own: Siis, file: str) -> None:
     assert own.data_dir is not None
     path = own.data_dir / "keys" / file
@@ -567,7 +565,6 @@ async def test_a_file_that_cannot_be_read_stops_before_anything_is_imported(
         assert str(unreadable) in ended.err
 
 
-@pytest.mark.xfail(reason="all institutions share the idempotency keys of the command line's client", strict=True)
 @on_the_loop
 async def test_another_institution_is_not_told_of_the_referral_it_did_not_send(at_house: Siis, samples: Path) -> None:
     file = samples / "referral" / "cl-minsal-tei" / "Bundle-EjemploBundleInicio.json"
@@ -586,7 +583,6 @@ async def test_the_log_of_the_running_house_is_proven(at_house: Siis) -> None:
 
 
 @pytest.mark.parametrize("claimed", ["ana [/bold]", "ana [conceal]", "ana\x1b[8m", "ana\x9b8m", "ana\r\nbeatriz"])
-@pytest.mark.xfail(reason="the table of the log takes what callers claim for markup of its own")
 @on_the_loop
 async def test_what_a_caller_claims_cannot_disturb_whoever_reads_the_log(
     house: House, at_house: Siis, claimed: str
