@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,25 @@ def samples() -> Path:
     if not folder.is_dir():
         pytest.skip(f"samples not found at {folder}: set SIIS_SAMPLES")
     return folder
+
+
+@pytest.fixture(scope="session")
+def folders() -> Iterator[Callable[[str], Path]]:
+    """Make folders that another system user may enter, for database servers started by root.
+
+    Not below pytest's own temporary folder: another test run that starts would close that one to everybody else.
+    """
+    made: list[Path] = []
+
+    def make(name: str) -> Path:
+        path = Path(tempfile.mkdtemp(prefix=f"siis-{name}-"))
+        path.chmod(0o755)
+        made.append(path)
+        return path
+
+    yield make
+    for path in made:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
-import pytest
 import pytest_asyncio
 
 from tests.house import House, build
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+async def house(folders: Callable[[str], Path]) -> AsyncIterator[House]:
     """A running house; its database is kept until the last test of the folder is done."""
-    built = await build(tmp_path_factory.mktemp("house"))
+    built = await build(folders("house"))
     yield built
     await asyncio.shield(built.close())

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,9 +132,9 @@ def siis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siis]:
 
 
 @pytest.fixture(scope="module")
-def empty(siis: Siis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siis]:
+def empty(siis: Siis, folders: Callable[[str], Path]) -> Iterator[Siis]:
     """The command line on a data folder of its own, with a server and no tables."""
-    here = siis.on(tmp_path_factory.mktemp("own") / "data")
+    here = siis.on(folders("own") / "data")
     assert here("db", "start").code == 0
     yield here
     assert here("db", "stop").code == 0

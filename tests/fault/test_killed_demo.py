@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -31,7 +32,8 @@ def acknowledged(folder: Path) -> int:
     return 0 if row is None else int(row[0])
 
 
-def test_the_demonstration_survives_kill_9_of_gateway_and_worker(tmp_path: Path) -> None:
+def test_the_demonstration_survives_kill_9_of_gateway_and_worker(folders: Callable[[str], Path]) -> None:
+    tmp_path = folders("killed")
     command = [sys.executable, "-m", "gateway.cli", "demo", "--exit", "--json"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         tree = psutil.Process(demo.pid)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -26,8 +27,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    built = await build(tmp_path_factory.mktemp("house"))
+async def house(folders: Callable[[str], Path]) -> AsyncIterator[House]:
+    built = await build(folders("house"))
     yield built
     await asyncio.shield(built.close())
 

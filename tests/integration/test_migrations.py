@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,8 +15,8 @@ from gateway.database import sqlalchemy_url
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.EmbeddedServer]:
-    folder = tmp_path_factory.mktemp("migrations")
+def server(folders: Callable[[str], Path]) -> Iterator[embedded.EmbeddedServer]:
+    folder = folders("migrations")
     started = embedded.start(folder)
     migrations.upgrade(started.url(embedded.OWNER))
     yield started
