@@ -383,9 +383,13 @@ def receipt_json(receipt: Receipt) -> dict[str, str]:
 
 def _identifiers(new: NewReferral) -> list[tuple[str, str]]:
     try:
-        return [(system, registry.normalise(system, value)) for system, value in new.identifiers]
+        found = list(dict.fromkeys((system, registry.normalise(system, value)) for system, value in new.identifiers))
     except InvalidIdentifier:
         raise errors.BadRequest("bad-identifier", pointer="/subject/value") from None
+    national = [system for system, _value in found if system in registry.NATIONAL]
+    if len(national) != len(set(national)):
+        raise errors.BadRequest("bad-identifier", pointer="/subject/value")
+    return found
 
 
 def _require_reason(code: str, use: str, pointer: str) -> None:

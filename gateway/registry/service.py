@@ -33,6 +33,10 @@ _REF = (
 )
 
 
+# Identifiers that decide who somebody is; one value each per person.
+NATIONAL = frozenset({"cedula", "ruc", "siis"})
+
+
 def normalise(system: str, value: str) -> str:
     """Return an identifier in the form it is stored under; raise InvalidIdentifier when it is not well-formed."""
     if system == "cedula":
@@ -88,9 +92,14 @@ async def register(connection: AsyncConnection, vault: Vault, persons: Sequence[
 async def add_identifiers(
     connection: AsyncConnection, vault: Vault, person_id: UUID, identifiers: Sequence[tuple[str, str]]
 ) -> None:
-    """Add identifiers (normalised) that nobody has yet to a person; taken ones stay with whom they belong to."""
-    rows = _identifier_rows(vault, person_id, identifiers)
-    await connection.execute(upsert(person_identifier).on_conflict_do_nothing(), rows)
+    """Add a sender's own identifiers (normalised) that nobody has yet to a person; never a national one.
+
+    Whoever is found under a cédula is asked for in that name and on that consent, so no message may hand one out.
+    """
+    foreign = [(system, value) for system, value in identifiers if system not in NATIONAL]
+    if foreign:
+        rows = _identifier_rows(vault, person_id, foreign)
+        await connection.execute(upsert(person_identifier).on_conflict_do_nothing(), rows)
 
 
 def person_row(vault: Vault, item: NewPerson) -> dict[str, Any]:
