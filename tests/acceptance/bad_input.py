@@ -128,6 +128,19 @@ async def newcomer(house: House, institution: str, *scopes: str) -> Caller:
     return caller
 
 
+async def get(house: House, caller: Caller, path: str, method: str = "GET") -> httpx.Response:
+    return await house.http.request(
+        method, house.issuer.url + path, headers={"Authorization": f"Bearer {await bearer(caller)}"}
+    )
+
+
+async def bearer(caller: Caller) -> str:
+    """The caller's token, which it asks for with its first request."""
+    if not caller.token:
+        await caller.post("/api/v1/nothing", {})
+    return caller.token
+
+
 def logs_are_quiet(house: House) -> None:
     """What the processes wrote to their logs holds no traceback, no defect and nobody's cédula or name."""
     cedulas = {person.cedula for person in house.people if person.cedula}

@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 
 from gateway.cli.demo.clients import Caller, callers
 from gateway.referrals.tables import referral
+from gateway.registry import service as registry
 from gateway.registry.tables import person_identifier
 from gateway.standards.fhir.service import FHIR_JSON
 from schemas.ids import uuid7
@@ -211,8 +212,9 @@ async def test_an_identifier_is_stored_in_one_form_however_it_is_written(
 ) -> None:
     value = str(7_000_000 + uuid7().int % 900_000)
     persons = []
-    for written in (f"00{value}", value, f" {value} "):
-        answer = await send(aps, another_patient(start, [{"system": "cedula", "value": written}]))
+    for forms in ([f"00{value}", value], [value], [f" {value} ", f"0{value}"]):
+        identifiers = [{"system": "cedula", "value": form} for form in forms]
+        answer = await send(aps, another_patient(start, identifiers))
         outcome(answer, 201)
         async with house.context() as context, context.database.connection() as connection:
             query = select(referral.c.person_id).where(referral.c.id == answer.json()["id"])
@@ -221,6 +223,25 @@ async def test_an_identifier_is_stored_in_one_form_however_it_is_written(
             rows = select(func.count()).where(person_identifier.c.blind_index == index)
             assert await connection.scalar(rows) == 1
     assert len(set(persons)) == 1
+
+
+@pytest.mark.parametrize("known_by", ["cédula", "reference"])
+async def test_a_message_cannot_give_a_person_somebody_elses_cedula(
+    house: House, aps: Caller, start: Message, known_by: str
+) -> None:
+    mine, another = str(adults(house)[29].cedula), str(7_900_000 + uuid7().int % 90_000)
+    first = another_patient(start, [{"system": "cedula", "value": mine}])
+    assert (await send(aps, first)).status_code == 201
+    patient = next(e for e in first["entry"] if e["resource"]["resourceType"] == "Patient")
+    both = [{"system": "cedula", "value": value} for value in ((mine, another) if known_by == "cédula" else (another,))]
+    patient["resource"]["identifier"] = both
+    await send(aps, first)
+    async with house.context() as context, context.database.connection() as connection:
+        # Whoever is found under it would be asked for in the other's name, on the other's consent.
+        who = await registry.find_person(connection, context.vault, "cedula", mine)
+        found = await registry.find_person(connection, context.vault, "cedula", another)
+    assert who is not None
+    assert found is None or found.id != who.id
 
 
 async def test_any_node_of_a_message_may_be_anything(house: House, aps: Caller, start: Message) -> None:
