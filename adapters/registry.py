@@ -12,7 +12,8 @@ import httpx
 from adapters.base import ProducerAdapter, check_permit
 from adapters.connections import Connection, read_connections, read_secret
 from adapters.errors import UnknownAdapter
-from adapters.files import FileAdapter
+from adapters.files.adapter import FileAdapter
+from adapters.files.sftp import SftpLink
 from adapters.http import open_client
 from adapters.manifest import Dataset, Manifest, Polling, Sending, load_manifest
 from adapters.models import (
@@ -28,15 +29,13 @@ from adapters.models import (
 from adapters.resilience import Call, Guard, utc_now
 from adapters.rest import RestAdapter
 from adapters.session import Credentials, FixedHeaders, SiiSession, basic
-from adapters.sftp import SftpLink
-from adapters.soap import SoapAdapter
-from adapters.soap_contract import Operation, Unusable, load_operations
+from adapters.soap.adapter import SoapAdapter
+from adapters.soap.contract import Operation, Unusable, load_operations
 from schemas.permit import Permit
 from schemas.text import _
 
 _HERE = Path(__file__).parent
 _MANIFESTS = _HERE / "manifests"
-_WSDL = _HERE / "wsdl"
 
 
 class NotConnected(ProducerAdapter):
@@ -159,7 +158,7 @@ def _operations(manifest: Manifest, folder: Path, wsdls: dict[Path, dict[str, Op
     """Read the manifest's WSDL, once for all manifests that name it, and hold the manifest against it."""
     name = manifest.wsdl or ""
     file = folder / "wsdl" / name
-    file = file if file.exists() else _WSDL / name
+
     try:
         operations = wsdls[file] = wsdls.get(file) or load_operations(file)
     except Unusable as error:

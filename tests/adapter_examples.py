@@ -79,6 +79,8 @@ def connect(
     manifests, secrets = folder / "manifests", folder / "secrets"
     manifests.mkdir(exist_ok=True)
     secrets.mkdir(exist_ok=True)
+    if not (manifests / "wsdl").exists():
+        (manifests / "wsdl").symlink_to(MANIFESTS / "wsdl")
     text = (MANIFESTS / f"{name}.yaml").read_text(encoding="utf-8")
     for old, new in {"first_wait_s: 0.05": "first_wait_s: 0.001", "first_wait_s: 0.1": "first_wait_s: 0.001"}.items():
         text = text.replace(old, new)

@@ -10,7 +10,7 @@ from lxml import etree
 from adapters.simulator.web import XML, Reply, Request
 
 _ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
-_WSDL = Path(__file__).parents[1] / "wsdl"
+_WSDL = Path(__file__).parents[1] / "manifests" / "wsdl"
 #: What an element holds: nothing said, a text, or elements in order.
 Content = str | Sequence[tuple[str, "Content"]]
 
@@ -24,7 +24,7 @@ class Fault(ValueError):
 
 
 def wsdl(name: str, request: Request) -> Reply:
-    """Serve a WSDL of ``adapters/wsdl`` with the address the caller used in it."""
+    """Serve a WSDL of the shipped manifests with the address the caller used in it."""
     address = f"http://{request.headers.get(b'host', b'localhost').decode('latin-1')}"
     text = (_WSDL / f"{name}.wsdl").read_text(encoding="utf-8")
     return Reply(200, text.replace(f"http://localhost/{name}", f"{address}/{name}").encode(), XML)

@@ -26,7 +26,7 @@ from adapters.simulator.behaviour import plan
 from adapters.simulator.population import SimPerson, generate
 
 ROOT = Path(__file__).resolve().parents[2]
-WSDL = ROOT / "adapters" / "wsdl"
+WSDL = ROOT / "adapters" / "manifests" / "wsdl"
 PASSWORD = "simulated-password"
 TLS = ssl.create_default_context()  # one for all clients: reading the certificates takes longer than most tests here
 CALL = (

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from adapter_examples import REFERRAL, closed_address, connect, poll, send, server
 
-from adapters.csvfile import WrongFile, read_rows, write_row
+from adapters.files.csvfile import WrongFile, read_rows, write_row
 from adapters.models import Adapter, AlreadyTaken, Page, Rejected, RejectedRow, Taken, Unavailable
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")

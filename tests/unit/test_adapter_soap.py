@@ -13,15 +13,15 @@ from lxml import etree
 
 from adapters.errors import ContractBroken
 from adapters.models import AlreadyTaken, Found, Malformed, NotFound, Page, Rejected, RejectedRow, Taken, Unavailable
-from adapters.soap_contract import Unusable, load_operations
-from adapters.soap_message import Fault, open_envelope
+from adapters.soap.contract import Unusable, load_operations
+from adapters.soap.message import Fault, open_envelope
 
 BASE = "http://127.0.0.1:9"
 S = "http://schemas.xmlsoap.org/soap/envelope/"
 S12 = "http://www.w3.org/2003/05/soap-envelope"
 PERSONS = "http://identificaciones.ws.sii.senatics.gov.py/"
 MDS = "http://derivaciones.ws.mds.gov.py/"
-WSDL = MANIFESTS.parent / "wsdl"
+WSDL = MANIFESTS / "wsdl"
 RECORD = (
     "<apellido>NÚÑEZ</apellido><cedula>4123456</cedula><fechNacim>1980-02-29T00:00:00-04:00</fechNacim>"
     "<icActa>12</icActa><icFeccar>01/03/1980</icFeccar><nombres>MARÍA</nombres><sexo>F</sexo>"

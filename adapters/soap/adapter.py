@@ -16,8 +16,8 @@ from adapters.models import FetchOutcome, PollOutcome, ReferralMessage, SendOutc
 from adapters.reading import Otherwise, fetched, paged, sent
 from adapters.resilience import Call, Guard
 from adapters.session import FixedHeaders
-from adapters.soap_contract import Operation
-from adapters.soap_message import Fault, open_envelope
+from adapters.soap.contract import Operation
+from adapters.soap.message import Fault, open_envelope
 
 _OFF_LOOP_BYTES = 32 * 1024
 # SOAP 1.1 clause 6.2 puts faults under 500; 400 is where SOAP 1.2 and many 1.1 servers put the caller's.

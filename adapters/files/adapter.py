@@ -10,7 +10,8 @@ from typing import Any, cast
 import asyncssh
 
 from adapters.base import ProducerAdapter
-from adapters.csvfile import WrongFile, read_rows, write_row
+from adapters.files.csvfile import WrongFile, read_rows, write_row
+from adapters.files.sftp import SftpLink
 from adapters.manifest import Dataset, Manifest, Polling, Sending
 from adapters.mapping import FieldTable
 from adapters.models import (
@@ -26,7 +27,6 @@ from adapters.models import (
 )
 from adapters.reading import Unsayable, read_replies
 from adapters.resilience import Call, Guard
-from adapters.sftp import SftpLink
 
 _OFF_LOOP_BYTES = 32 * 1024
 _Read = tuple[tuple[Reply, ...], tuple[RejectedRow, ...]]
