@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from adapters.manifest import Manifest
 from adapters.yamlfile import YamlFile, read_yaml
 from schemas.text import _
 
-_SCHEMES = {"rest": ("https", "http"), "soap": ("https", "http"), "file": ("sftp",)}
 _KEYS = {"address", "host_key"}
+_HOSTLESS = {"file", "sqlite"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,10 @@ class Connection:
     source: YamlFile
 
 
-def read_connections(file: Path | None, manifests: Iterable[Manifest]) -> dict[str, Connection]:
-    """Read the connections, by manifest name; none where there is no file.
+def read_connections(
+    file: Path | None, manifests: Iterable[Manifest], schemes_of: Callable[[Manifest], tuple[str, ...]]
+) -> dict[str, Connection]:
+    """Read the connections, by manifest name; none where there is no file. ``schemes_of`` tells a kind's schemes.
 
     Raises :class:`~adapters.errors.ManifestError` for a name without manifest, an unknown key, and an address of
     another scheme than the kind's, with a password in it, or in clear text across a public network.
@@ -44,22 +46,25 @@ def read_connections(file: Path | None, manifests: Iterable[Manifest]) -> dict[s
             source.refuse([name], _("se esperaba address y, para SFTP, host_key"))
         for key in entry.keys() - _KEYS:
             source.refuse([name, key], _("este campo no existe"))
-        if "address" not in entry or ("host_key" in entry) != (manifest.kind == "file"):
+        if "address" not in entry:
             source.refuse([name], _("se esperaba address y, para SFTP, host_key"))
-        _check_address(source, name, entry, manifest.kind)
+        _check_address(source, name, entry, schemes_of(manifest))
+        if ("host_key" in entry) != entry["address"].startswith("sftp:"):
+            source.refuse([name], _("se esperaba address y, para SFTP, host_key"))
         found[name] = Connection(entry["address"].rstrip("/"), entry.get("host_key", ""), source)
     return found
 
 
-def _check_address(source: YamlFile, name: str, entry: Mapping[str, Any], kind: str) -> None:
+def _check_address(source: YamlFile, name: str, entry: Mapping[str, Any], schemes: tuple[str, ...]) -> None:
     where = [name, "address"]
     try:
         parts = urlsplit(entry["address"])
         host, _port = parts.hostname or "", parts.port
     except ValueError:
         source.refuse(where, _("no es una dirección"))
-    if parts.scheme not in _SCHEMES[kind] or not host:
-        source.refuse(where, _("se esperaba una dirección {scheme}://").format(scheme=_SCHEMES[kind][0]))
+    # A folder or a database file of this machine has no host.
+    if parts.scheme not in schemes or not (host or parts.scheme in _HOSTLESS):
+        source.refuse(where, _("se esperaba una dirección {scheme}://").format(scheme=schemes[0]))
     if "@" in parts.netloc or parts.query or parts.fragment:
         source.refuse(where, _("una dirección no lleva usuario, clave ni parámetros"))
     if parts.scheme == "http" and not _private(host):
@@ -74,13 +79,21 @@ def _private(host: str) -> bool:
         return "." not in host
 
 
-def read_secret(manifest: Manifest, folder: Path | None) -> str:
-    """Return the secret the manifest names; raise :class:`~adapters.errors.ManifestError` where it is not there."""
-    name = manifest.auth["secret"]
+def read_secret(manifest: Manifest, folder: Path | None, *where: str) -> str:
+    """Return the secret named at a place of a manifest, ``("auth", "secret")`` as a rule.
+
+    Raises :class:`~adapters.errors.ManifestError` where it is not there, or empty.
+    """
+    name: Any = manifest.source.content
+    for key in where:
+        name = name[key]
     try:
-        secret = ((folder or Path()) / name).read_text(encoding="utf-8").strip() if folder else ""
+        secret = (folder / name).read_text(encoding="utf-8").strip() if folder else ""
     except (OSError, UnicodeDecodeError):
         secret = ""
-    if not secret or not secret.isprintable():
-        manifest.source.refuse(["auth", "secret"], _("no hay un archivo de secreto {name}").format(name=name))
+    # Certificates and assertions have lines; a key or password has one, and control characters belong in none.
+    document = secret.startswith(("-----BEGIN", "<"))
+    line = secret.replace("\r", "").replace("\n", "").replace("\t", "") if document else secret
+    if not line or not line.isprintable():
+        manifest.source.refuse(where, _("no hay un archivo de secreto {name}").format(name=name))
     return secret

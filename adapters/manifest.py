@@ -32,11 +32,16 @@ _SEND_OUTCOMES = frozenset({"taken", "already-taken", "rejected", "unavailable"}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds a call may take in all, bytes it may read, calls under way at once."""
+    """Seconds a call may take in all, bytes it may read, calls under way at once; seconds for a whole register,
+    attempts a second at most, rows of an SQL answer.
+    """
 
     budget_s: float
     max_body: int = 1024 * 1024
     concurrency: int = 8
+    bulk_s: float = 3600.0
+    per_second: float | None = None
+    rows: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Dataset:
     name: str
     identifier: str
     request: Mapping[str, Any]
+    query: FieldTable
     body: FieldTable
     root: Expression | None
     rules: tuple[Rule, ...]
@@ -74,6 +80,7 @@ class Sending:
     """How a referral is written and the answer to it read."""
 
     request: Mapping[str, Any]
+    query: FieldTable
     body: FieldTable
     rules: tuple[Rule, ...]
 
@@ -83,6 +90,7 @@ class Polling:
     """How counter-referrals are asked for and read; files need no expressions for list, cursor and continuation."""
 
     request: Mapping[str, Any]
+    query: FieldTable
     body: FieldTable
     items: Expression | None
     cursor: Expression | None
@@ -91,10 +99,28 @@ class Polling:
 
 
 @dataclass(frozen=True, slots=True)
+class Bulk:
+    """How a whole register is fetched and its rows read; ``subject_field`` holds the identifier of ``system``."""
+
+    name: str
+    request: Mapping[str, Any]
+    query: FieldTable
+    body: FieldTable
+    items: Expression | None
+    system: str
+    subject_field: str
+    replaces: str
+    sums: tuple[str, ...]
+    reject_over: float
+    table: FieldTable
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One producer's system. ``source`` is the file it came from, to blame for what only shows later."""
 
     source: YamlFile
+    folder: Path
     name: str
     institution: str
     kind: str
@@ -102,6 +128,12 @@ class Manifest:
     auth: Mapping[str, Any]
     wsdl: str | None
     path: str
+    port: str | None
+    security: Mapping[str, Any]
+    xroad: Mapping[str, Any]
+    tls: Mapping[str, Any]
+    options: Mapping[str, Any]
+    assumed: str
     services: frozenset[str]
     deduplicates: bool
     limits: Limits
@@ -110,6 +142,7 @@ class Manifest:
     datasets: Mapping[str, Dataset]
     send: Sending | None
     poll: Polling | None
+    bulk: Mapping[str, Bulk]
 
 
 def load_manifest(file: Path) -> Manifest:
@@ -127,6 +160,7 @@ def load_manifest(file: Path) -> Manifest:
     poll = content.get("poll")
     return Manifest(
         source=source,
+        folder=file.parent,
         name=content["name"],
         institution=institution,
         kind=content["kind"],
@@ -134,6 +168,12 @@ def load_manifest(file: Path) -> Manifest:
         auth=content["auth"],
         wsdl=content.get("wsdl"),
         path=content.get("path", ""),
+        port=content.get("port"),
+        security=content.get("security", {}),
+        xroad=content.get("xroad", {}),
+        tls=content.get("tls", {}),
+        options=content.get("options", {}),
+        assumed=content.get("assumed", ""),
         services=_services(source, institution),
         deduplicates=content.get("deduplicates", False),
         limits=Limits(**content["limits"]),
@@ -142,6 +182,7 @@ def load_manifest(file: Path) -> Manifest:
         datasets={name: _dataset(source, name, institution) for name in content.get("datasets", {})},
         send=_sending(source) if "send" in content else None,
         poll=None if poll is None else _polling(source, poll),
+        bulk={name: _bulk(source, name, institution) for name in content.get("bulk", {})},
     )
 
 
@@ -181,6 +222,9 @@ def _explain(error: ValidationError) -> tuple[list[str | int], str]:
             return path, _("se esperaba el tipo {expected}").format(expected=expected)
         case "pattern":
             return path, _("no tiene la forma esperada: {pattern}").format(pattern=expected)
+        case "oneOf" | "anyOf" if all(isinstance(each, dict) and "required" in each for each in expected):
+            names = ", ".join(str(name) for each in expected for name in each["required"])
+            return path, _("se esperaba uno de: {names}").format(names=names)
         case "not":
             return path, _("este campo no se admite aquí")
         case rule:
@@ -200,14 +244,7 @@ def _services(source: YamlFile, institution: str) -> frozenset[str]:
 
 def _dataset(source: YamlFile, name: str, institution: str) -> Dataset:
     where, spec = ("datasets", name), source.content["datasets"][name]
-    known = code_list("datasets").get(name)
-    if known is None:
-        source.refuse(where, _("conjunto de datos desconocido"))
-    if known["holder"] != institution:
-        source.refuse(where, _("el conjunto de datos es de otra institución"))
-    for field in spec["fields"]:
-        if field not in known["fields"]:
-            source.refuse([*where, "fields", field], _("el conjunto de datos no tiene este campo"))
+    _check_fields(source, where, name, spec, institution)
     echo = spec.get("echo")
     if echo is not None and echo not in spec["fields"]:
         source.refuse([*where, "echo"], _("no está entre los campos"))
@@ -215,6 +252,7 @@ def _dataset(source: YamlFile, name: str, institution: str) -> Dataset:
         name=name,
         identifier=spec["identifier"],
         request=spec["request"],
+        query=_table(source, (*where, "request", "query"), spec["request"].get("query", {})),
         body=_table(source, (*where, "body"), spec.get("body", {})),
         root=_expression(source, (*where, "root"), spec.get("root")),
         rules=_rules(source, where, spec, _FETCH_OUTCOMES),
@@ -223,10 +261,49 @@ def _dataset(source: YamlFile, name: str, institution: str) -> Dataset:
     )
 
 
+def _check_fields(
+    source: YamlFile, where: tuple[str, ...], name: str, spec: Mapping[str, Any], institution: str
+) -> None:
+    known = code_list("datasets").get(name)
+    if known is None:
+        source.refuse(where, _("conjunto de datos desconocido"))
+    if known["holder"] != institution:
+        source.refuse(where, _("el conjunto de datos es de otra institución"))
+    for field in spec["fields"]:
+        if field not in known["fields"]:
+            source.refuse([*where, "fields", field], _("el conjunto de datos no tiene este campo"))
+
+
+def _bulk(source: YamlFile, name: str, institution: str) -> Bulk:
+    where, spec = ("bulk", name), source.content["bulk"][name]
+    _check_fields(source, where, name, spec, institution)
+    subject = spec["subject"]["field"]
+    item = spec["fields"].get(subject)
+    if not isinstance(item, dict) or not item.get("required"):
+        source.refuse([*where, "subject", "field"], _("debe estar entre los campos y ser obligatorio (required: true)"))
+    for place, field in enumerate(spec.get("sums", ())):
+        if field not in spec["fields"]:
+            source.refuse([*where, "sums", place], _("no está entre los campos"))
+    return Bulk(
+        name=name,
+        request=spec["request"],
+        query=_table(source, (*where, "request", "query"), spec["request"].get("query", {})),
+        body=_table(source, (*where, "body"), spec.get("body", {})),
+        items=_expression(source, (*where, "items"), spec.get("items")),
+        system=spec["subject"]["system"],
+        subject_field=subject,
+        replaces=spec.get("replaces", "all"),
+        sums=tuple(spec.get("sums", ())),
+        reject_over=spec.get("reject_over", 0.02),
+        table=_table(source, (*where, "fields"), spec["fields"]),
+    )
+
+
 def _sending(source: YamlFile) -> Sending:
     spec = source.content["send"]
     return Sending(
         request=spec["request"],
+        query=_table(source, ("send", "request", "query"), spec["request"].get("query", {})),
         body=_table(source, ("send", "body"), spec["body"]),
         rules=_rules(source, ("send",), spec, _SEND_OUTCOMES),
     )
@@ -247,6 +324,7 @@ def _polling(source: YamlFile, spec: Mapping[str, Any]) -> Polling:
             source.refuse(["poll", "fields", field], _("debe estar y ser obligatorio (required: true)"))
     return Polling(
         request=spec["request"],
+        query=_table(source, ("poll", "request", "query"), spec["request"].get("query", {})),
         body=_table(source, ("poll", "body"), spec.get("body", {})),
         items=_expression(source, ("poll", "items"), spec.get("items")),
         cursor=_expression(source, ("poll", "cursor"), spec.get("cursor")),

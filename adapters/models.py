@@ -1,18 +1,23 @@
-"""The contract between the gateway and a producer's system: three verbs and the outcomes they may end in.
+"""The contract between the gateway and a producer's system: four verbs and the outcomes they may end in.
 
 Nothing else crosses this border: an adapter never returns ``None`` and never lets an exception of its transport out.
-Every verb asks for a :class:`~schemas.permit.Permit`, which only a decision can issue.
+Every verb asks for a :class:`~schemas.permit.Permit`, which only a decision can issue. The norm, with what each outcome
+promises, is docs/reference/adapter-contract.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
 from schemas.permit import Permit
+
+#: No attributes: what most questions come with.
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +122,43 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """A row or item that could not be read: its number (1 is the first data row), the column, and the rule broken."""
+    """A row or item that could not be read: its number (1 is the first data row), the column, and the rule broken.
+
+    ``masked`` shows the shape of the value that broke it, never the value.
+    """
 
     row: int
     column: str
     what: str
+    masked: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a register in the dataset's field names; ``raw_codes`` keeps codes unmapped."""
+
+    row: int
+    facts: Mapping[str, Any]
+    raw_codes: Mapping[str, str] = field(default_factory=dict)
+
+
+class Register(Protocol):
+    """A whole register, fetched and waiting to be read; ``sha256`` of its content tells whether it was taken before."""
+
+    name: str
+    sha256: bytes
+    provenance: Provenance
+
+    def rows(self, after: int = 0) -> AsyncIterator[Sequence[Row | RejectedRow]]:
+        """Give the rows behind number ``after``, in batches and in order; raise ContractBroken where it is no register.
+
+        A row is in one batch, a rejected row once; memory does not grow with the register.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of what the register was kept in."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +197,15 @@ class ReferralMessage:
 FetchOutcome = Found | NotFound | Rejected | Unavailable | Malformed
 SendOutcome = Taken | AlreadyTaken | Rejected | Unavailable | Malformed
 PollOutcome = Page | Rejected | Unavailable | Malformed
+BulkOutcome = Register | NotFound | Rejected | Unavailable | Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantees:
+    """What an adapter makes sure of, and what it does not check, in sentences for the one who relies on it."""
+
+    sure: tuple[str, ...]
+    unchecked: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +225,7 @@ class Adapter(Protocol):
     kind: str
     connected: bool
     datasets: frozenset[str]
+    registers: frozenset[str]
     services: frozenset[str]
     polls: bool
     deduplicates: bool
@@ -188,12 +235,19 @@ class Adapter(Protocol):
         """What the last call showed."""
         ...
 
+    @property
+    def guarantees(self) -> Guarantees:
+        """What it makes sure of and what it does not check."""
+        ...
+
     def asks_by(self, dataset: str) -> str:
         """The identifier system by which this producer knows a subject of a dataset it holds."""
         ...
 
-    async def fetch(self, permit: Permit, dataset: str, identifier: Identifier) -> FetchOutcome:
-        """Ask for a dataset about one subject."""
+    async def fetch(
+        self, permit: Permit, dataset: str, identifier: Identifier, presented: Mapping[str, str] = NOTHING
+    ) -> FetchOutcome:
+        """Ask for a dataset about one subject; ``presented`` is what the person showed, to be matched at the source."""
         ...
 
     async def send(self, permit: Permit, message: ReferralMessage) -> SendOutcome:
@@ -202,6 +256,13 @@ class Adapter(Protocol):
 
     async def poll(self, permit: Permit, cursor: str | None) -> PollOutcome:
         """Ask for counter-referrals after ``cursor`` (``None``: from the beginning)."""
+        ...
+
+    async def bulk(self, permit: Permit, dataset: str, taken: Collection[bytes]) -> BulkOutcome:
+        """Fetch the first register whose SHA-256 is not among ``taken``; NotFound when there is none.
+
+        Whoever gets a register closes it.
+        """
         ...
 
     async def close(self) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
 
-from adapters.base import ProducerAdapter, check_permit
+from adapters.base import ProducerAdapter
 from adapters.connections import Connection, read_connections, read_secret
 from adapters.errors import UnknownAdapter
-from adapters.files.adapter import FileAdapter
-from adapters.files.sftp import SftpLink
-from adapters.http import open_client
-from adapters.manifest import Dataset, Manifest, Polling, Sending, load_manifest
+from adapters.kinds import kind_of
+from adapters.manifest import Manifest, load_manifest
 from adapters.models import (
+    NOTHING,
     Adapter,
+    BulkOutcome,
     FetchOutcome,
     Health,
     Identifier,
@@ -27,15 +28,11 @@ from adapters.models import (
     Unavailable,
 )
 from adapters.resilience import Call, Guard, utc_now
-from adapters.rest import RestAdapter
-from adapters.session import Credentials, FixedHeaders, SiiSession, basic
-from adapters.soap.adapter import SoapAdapter
-from adapters.soap.contract import Operation, Unusable, load_operations
-from schemas.permit import Permit
+from schemas.permit import Permit, Rehearsal
 from schemas.text import _
 
-_HERE = Path(__file__).parent
-_MANIFESTS = _HERE / "manifests"
+#: The manifests that come with the gateway.
+SHIPPED = Path(__file__).parent / "manifests"
 
 
 class NotConnected(ProducerAdapter):
@@ -48,19 +45,26 @@ class NotConnected(ProducerAdapter):
         """Say that there is no connection."""
         return Health(False, self.guard.health.since, "not connected")
 
-    async def fetch(self, permit: Permit, dataset: str, identifier: Identifier) -> FetchOutcome:
+    async def fetch(
+        self, permit: Permit | Rehearsal, dataset: str, identifier: Identifier, presented: Mapping[str, str] = NOTHING
+    ) -> FetchOutcome:
         """Answer that nobody was asked."""
-        check_permit(permit, "disclosure.fetch", self.institution, dataset)
+        self.check_permit(permit, "disclosure.fetch", dataset)
         return self._unavailable()
 
-    async def send(self, permit: Permit, message: ReferralMessage) -> SendOutcome:
+    async def send(self, permit: Permit | Rehearsal, message: ReferralMessage) -> SendOutcome:
         """Answer that nothing was sent."""
-        check_permit(permit, "referral.send", self.institution, f"service:{message.service}")
+        self.check_permit(permit, "referral.send", f"service:{message.service}")
         return self._unavailable()
 
-    async def poll(self, permit: Permit, cursor: str | None) -> PollOutcome:
+    async def poll(self, permit: Permit | Rehearsal, cursor: str | None) -> PollOutcome:
         """Answer that nobody was asked."""
-        check_permit(permit, "reply.poll", self.institution)
+        self.check_permit(permit, "reply.poll")
+        return self._unavailable()
+
+    async def bulk(self, permit: Permit | Rehearsal, dataset: str, taken: Collection[bytes]) -> BulkOutcome:
+        """Answer that nobody was asked."""
+        self.check_permit(permit, "register.take", dataset)
         return self._unavailable()
 
     def _unavailable(self) -> Unavailable:
@@ -111,113 +115,70 @@ class Adapters:
         await asyncio.gather(*(adapter.close() for adapter in self))
 
 
+def read_manifests(folders: Sequence[Path]) -> list[Manifest]:
+    """Read and check every manifest in the folders; raise :class:`~adapters.errors.ManifestError` for the first wrong.
+
+    Wrong is also a second manifest of one name, or for one service.
+    """
+    manifests = [load_manifest(file) for folder in folders for file in sorted(folder.glob("*.yaml"))]
+    refuse_twins(manifests)
+    for manifest in manifests:
+        kind_of(manifest).check(manifest)
+    return manifests
+
+
 def load_adapters(
-    manifest_dir: Path | None,
+    manifest_dirs: Sequence[Path],
     connections: Path | None,
     secrets_dir: Path | None,
     *,
     transport: httpx.AsyncBaseTransport | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Adapters:
-    """Read every manifest in a folder (``None``: those shipped here) and connect those that have a connection.
+    """Read every manifest in the folders and connect those that have a connection.
 
     ``transport`` stands in for the network in tests. Raises :class:`~adapters.errors.ManifestError` for the first thing
     wrong in a manifest or connection, two manifests of one name or for one service, or a secret that is not there.
     """
-    folder = manifest_dir or _MANIFESTS
-    manifests = [load_manifest(file) for file in sorted(folder.glob("*.yaml"))]
-    _refuse_twins(manifests)
-    known = read_connections(connections, manifests)
-    wsdls: dict[Path, dict[str, Operation]] = {}
-    adapters: list[ProducerAdapter] = []
-    for manifest in manifests:
-        operations = _operations(manifest, folder, wsdls) if manifest.wsdl else {}
-        connection, guard = known.get(manifest.name), Guard(manifest, now)
-        if connection is None:
-            adapters.append(NotConnected(manifest, guard))
-        else:
-            adapters.append(_connect(manifest, guard, connection, secrets_dir, operations, transport))
-    return Adapters(adapters)
+    manifests = read_manifests(manifest_dirs)
+    known = read_connections(connections, manifests, schemes_of)
+    return Adapters(
+        [connect(manifest, known.get(manifest.name), secrets_dir, transport, now) for manifest in manifests]
+    )
 
 
-def _refuse_twins(manifests: list[Manifest]) -> None:
-    names: dict[str, str] = {}
-    services: dict[str, str] = {}
-    for manifest in manifests:
-        file = manifest.source.name
-        other = names.setdefault(manifest.name, file)
-        if other != file:
-            manifest.source.refuse(["name"], _("ya es el nombre de {file}").format(file=other))
-        for service in sorted(manifest.services):
-            other = services.setdefault(service, file)
-            if other != file:
-                manifest.source.refuse(["services"], _("{file} ya atiende {name}").format(file=other, name=service))
-
-
-def _operations(manifest: Manifest, folder: Path, wsdls: dict[Path, dict[str, Operation]]) -> dict[str, Operation]:
-    """Read the manifest's WSDL, once for all manifests that name it, and hold the manifest against it."""
-    name = manifest.wsdl or ""
-    file = folder / "wsdl" / name
-
-    try:
-        operations = wsdls[file] = wsdls.get(file) or load_operations(file)
-    except Unusable as error:
-        manifest.source.refuse(["wsdl"], str(error))
-    for dataset in manifest.datasets.values():
-        _check_parameters(manifest, ("datasets", dataset.name), dataset, operations)
-    if manifest.send is not None:
-        _check_parameters(manifest, ("send",), manifest.send, operations)
-    if manifest.poll is not None:
-        _check_parameters(manifest, ("poll",), manifest.poll, operations)
-    return operations
-
-
-def _check_parameters(
-    manifest: Manifest, where: tuple[str, ...], spec: Dataset | Sending | Polling, operations: dict[str, Operation]
-) -> None:
-    refuse = manifest.source.refuse
-    operation = operations.get(spec.request["operation"])
-    if operation is None:
-        refuse([*where, "request", "operation"], _("el WSDL no tiene esta operación"))
-    for parameter in spec.body.names:
-        if parameter not in operation.parameters:
-            refuse([*where, "body", parameter], _("la operación no tiene este parámetro"))
-    for parameter, required in operation.parameters.items():
-        if required and parameter not in spec.body.names:
-            refuse([*where, "body"], _("falta el parámetro {name}").format(name=parameter))
-
-
-def _connect(
+def connect(
     manifest: Manifest,
-    guard: Guard,
-    connection: Connection,
+    connection: Connection | None,
     secrets_dir: Path | None,
-    operations: dict[str, Operation],
-    transport: httpx.AsyncBaseTransport | None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    now: Callable[[], datetime] = utc_now,
 ) -> ProducerAdapter:
-    secret = read_secret(manifest, secrets_dir) if "secret" in manifest.auth else ""
-    if manifest.kind == "file":
-        try:
-            link = SftpLink(connection.address, connection.host_key, manifest.auth["username"], secret)
-        except ValueError:
-            connection.source.refuse([manifest.name, "host_key"], _("no es una clave pública de SSH"))
-        return FileAdapter(manifest, guard, link)
-    client = open_client(manifest.limits.budget_s, transport)
-    if manifest.kind == "soap":
-        soap_credentials = _fixed(manifest, secret)
-        url = connection.address + manifest.path
-        return SoapAdapter(manifest, guard, client, url, soap_credentials, operations)
-    credentials: Credentials = _fixed(manifest, secret)
-    if manifest.auth["type"] == "sii-session":
-        url = connection.address + manifest.auth["path"]
-        credentials = SiiSession(client, url, manifest.auth["username"], secret)
-    return RestAdapter(manifest, guard, client, connection.address, credentials)
+    """Make one manifest's adapter, for a connection or without; raise ManifestError for a secret that is not there."""
+    guard = Guard(manifest, now)
+    if connection is None:
+        return NotConnected(manifest, guard)
+    return kind_of(manifest).connect(
+        manifest, guard, connection, partial(read_secret, manifest, secrets_dir), transport
+    )
 
 
-def _fixed(manifest: Manifest, secret: str) -> FixedHeaders:
-    match manifest.auth["type"]:
-        case "basic":
-            return basic(manifest.auth["username"], secret)
-        case "api-key":
-            return FixedHeaders(((manifest.auth["header"], secret),))
-    return FixedHeaders()
+def schemes_of(manifest: Manifest) -> tuple[str, ...]:
+    """Return the schemes an address of this manifest may have."""
+    return kind_of(manifest).schemes
+
+
+def refuse_twins(manifests: Sequence[Manifest]) -> None:
+    """Raise :class:`~adapters.errors.ManifestError` for a second manifest of one name or for one service."""
+    names: dict[str, Manifest] = {}
+    services: dict[str, Manifest] = {}
+    for manifest in manifests:
+        other = names.setdefault(manifest.name, manifest)
+        if other is not manifest:
+            manifest.source.refuse(["name"], _("ya es el nombre de {file}").format(file=other.source.name))
+        for service in sorted(manifest.services):
+            other = services.setdefault(service, manifest)
+            if other is not manifest:
+                manifest.source.refuse(
+                    ["services"], _("{file} ya atiende {name}").format(file=other.source.name, name=service)
+                )

@@ -47,10 +47,10 @@ class Call:
 
     __slots__ = ("_guard", "_started", "attempts", "deadline", "maybe_acted", "raw_sha256", "sent")
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, budget_s: float | None = None) -> None:
         self._guard = guard
         self._started = time.monotonic()
-        self.deadline = asyncio.get_running_loop().time() + guard.budget_s
+        self.deadline = asyncio.get_running_loop().time() + (budget_s or guard.budget_s)
         self.attempts = 0
         self.raw_sha256: bytes | None = None
         #: The message of this attempt may have left; set by the adapter just before it hands it over.
@@ -99,13 +99,20 @@ class Guard:
         self.health = Health(True, now(), "not asked yet")
 
     async def run(
-        self, attempt: Callable[[Call], Awaitable[T]], *, effect: bool, repeatable: bool
+        self,
+        attempt: Callable[[Call], Awaitable[T]],
+        *,
+        effect: bool,
+        repeatable: bool,
+        budget_s: float | None = None,
     ) -> T | Unavailable | Malformed:
         """Make a call. ``effect``: it changes something there; ``repeatable``: a second attempt changes nothing more.
 
+        ``budget_s`` stands in for the manifest's budget where a verb has its own.
+
         Returns what ``attempt`` returns, or the failure as an outcome; only cancellation and faults of ours leave.
         """
-        call = Call(self)
+        call = Call(self, budget_s)
         try:
             async with self._place(call):
                 return await self._tries(call, attempt, repeatable)

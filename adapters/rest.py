@@ -11,14 +11,15 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from adapters.base import ProducerAdapter
+from adapters.base import ProducerAdapter, Secrets
+from adapters.connections import Connection
 from adapters.errors import ContractBroken
-from adapters.http import COMMON_HEADERS, Answer, Headers, ask, close_client, status_error
+from adapters.http import COMMON_HEADERS, Answer, Headers, ask, close_client, open_client, status_error
 from adapters.manifest import Dataset, Manifest, Sending
 from adapters.models import FetchOutcome, ReferralMessage, SendOutcome
 from adapters.reading import Otherwise, fetched, sent
 from adapters.resilience import Call, Guard
-from adapters.session import Credentials
+from adapters.session import Credentials, credentials_of
 from schemas.errors import SchemaError
 from schemas.validation import parse_json
 
@@ -29,6 +30,20 @@ _JSON_BOTH: Headers = (*_JSON_IN, ("Content-Type", "application/json"))
 
 class RestAdapter(ProducerAdapter):
     """A JSON service."""
+
+    @classmethod
+    def connect(
+        cls,
+        manifest: Manifest,
+        guard: Guard,
+        connection: Connection,
+        secret: Secrets,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> RestAdapter:
+        """Make the adapter."""
+        client = open_client(manifest.limits.budget_s, transport)
+        credentials = credentials_of(manifest, secret, client, connection.address)
+        return cls(manifest, guard, client, connection.address, credentials)
 
     def __init__(
         self, manifest: Manifest, guard: Guard, client: httpx.AsyncClient, address: str, credentials: Credentials
@@ -43,13 +58,17 @@ class RestAdapter(ProducerAdapter):
     def _encode(self, request: Mapping[str, Any], values: dict[str, Any]) -> bytes:
         return orjson.dumps(_nested(values)) if values else b""
 
-    async def _fetch(self, call: Call, *, spec: Dataset, value: str, content: bytes) -> FetchOutcome:
+    async def _fetch(
+        self, call: Call, *, spec: Dataset, value: str, query: Mapping[str, Any], content: bytes
+    ) -> FetchOutcome:
         path = spec.request["path"].replace("{identifier}", quote(value, safe=""))
         answer = await self._ask(call, spec.request["method"], path, content)
         document, otherwise = _document(answer)
         return fetched(spec, document, value, call, status=answer.status, otherwise=otherwise)
 
-    async def _send(self, call: Call, *, spec: Sending, message: ReferralMessage, content: bytes) -> SendOutcome:
+    async def _send(
+        self, call: Call, *, spec: Sending, message: ReferralMessage, query: Mapping[str, Any], content: bytes
+    ) -> SendOutcome:
         header = spec.request.get("idempotency_header")
         more: Headers = () if header is None else ((header, str(message.referral_id)),)
         answer = await self._ask(call, spec.request["method"], spec.request["path"], content, more)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import httpx
@@ -12,6 +13,7 @@ import orjson
 
 from adapters.errors import CallFailed, ContractBroken
 from adapters.http import COMMON_HEADERS, Headers, ask, status_error
+from adapters.manifest import Manifest
 from adapters.resilience import Call
 from schemas.errors import SchemaError
 from schemas.validation import parse_json
@@ -50,6 +52,21 @@ class FixedHeaders:
     async def renew(self, call: Call, refused: Headers) -> Headers:
         """Return them: there are no others."""
         return self._headers
+
+
+def credentials_of(
+    manifest: Manifest, secret: Callable[..., str], client: httpx.AsyncClient, address: str
+) -> Credentials:
+    """Make what a manifest's ``auth`` says."""
+    auth = manifest.auth
+    match auth["type"]:
+        case "basic":
+            return basic(auth["username"], secret("auth", "secret"))
+        case "api-key":
+            return FixedHeaders(((auth["header"], secret("auth", "secret")),))
+        case "sii-session":
+            return SiiSession(client, address + auth["path"], auth["username"], secret("auth", "secret"))
+    return FixedHeaders()
 
 
 def basic(username: str, password: str) -> FixedHeaders:

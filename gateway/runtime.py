@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from adapters.registry import Adapters, load_adapters
+from adapters.registry import SHIPPED, Adapters, load_adapters
 from audit.checkpoint import Signer
 from audit.keys import load_or_create_signing_key
 from audit.service import AuditLog
@@ -85,7 +85,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             await policies.load(connection)
         directory = ClientDirectory(database, now=utc_now)
         await directory.load()
-        adapters = load_adapters(None, settings.connections_file, settings.producer_secrets_dir)
+        adapters = load_adapters([SHIPPED], settings.connections_file, settings.producer_secrets_dir)
         stack.push_async_callback(adapters.close)
         subjects = SubjectLookup(database, vault)
         stack.push_async_callback(subjects.close)

@@ -34,6 +34,11 @@ class Permit:
             raise TypeError("a Permit comes from consent.decision only")
 
 
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What the conformance kit has where a permit belongs: taken only by adapters opened towards this very machine."""
+
+
 def issue(
     *,
     decision_id: UUID,

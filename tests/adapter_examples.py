@@ -92,7 +92,7 @@ def connect(
         (secrets / secret).write_text("clave-ñ\n" if secret != "mspbs_api_key" else "clave\n", encoding="utf-8")
     entry = {"address": address} | ({"host_key": host_key} if host_key else {})
     (folder / "connections.yaml").write_text(json.dumps({name: entry}), encoding="utf-8")
-    adapters = load_adapters(manifests, folder / "connections.yaml", secrets, transport=transport)
+    adapters = load_adapters([manifests], folder / "connections.yaml", secrets, transport=transport)
     return adapters.named(name)
 
 

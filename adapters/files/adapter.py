@@ -8,8 +8,10 @@ from fnmatch import fnmatchcase
 from typing import Any, cast
 
 import asyncssh
+import httpx
 
-from adapters.base import ProducerAdapter
+from adapters.base import ProducerAdapter, Secrets
+from adapters.connections import Connection
 from adapters.files.csvfile import WrongFile, read_rows, write_row
 from adapters.files.sftp import SftpLink
 from adapters.manifest import Dataset, Manifest, Polling, Sending
@@ -27,6 +29,7 @@ from adapters.models import (
 )
 from adapters.reading import Unsayable, read_replies
 from adapters.resilience import Call, Guard
+from schemas.text import _
 
 _OFF_LOOP_BYTES = 32 * 1024
 _Read = tuple[tuple[Reply, ...], tuple[RejectedRow, ...]]
@@ -34,6 +37,25 @@ _Read = tuple[tuple[Reply, ...], tuple[RejectedRow, ...]]
 
 class FileAdapter(ProducerAdapter):
     """Folders on an SFTP server."""
+
+    schemes = ("sftp", "file")
+
+    @classmethod
+    def connect(
+        cls,
+        manifest: Manifest,
+        guard: Guard,
+        connection: Connection,
+        secret: Secrets,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> FileAdapter:
+        """Make the adapter; refuse a host key that is none."""
+        password = secret("auth", "secret")
+        try:
+            link = SftpLink(connection.address, connection.host_key, manifest.auth["username"], password)
+        except ValueError:
+            connection.source.refuse([manifest.name, "host_key"], _("no es una clave pública de SSH"))
+        return cls(manifest, guard, link)
 
     def __init__(self, manifest: Manifest, guard: Guard, link: SftpLink) -> None:
         super().__init__(manifest, guard)
@@ -52,10 +74,14 @@ class FileAdapter(ProducerAdapter):
         except UnicodeEncodeError:
             raise Unsayable(f"a character that {request['encoding']} does not have") from None
 
-    async def _fetch(self, call: Call, *, spec: Dataset, value: str, content: bytes) -> FetchOutcome:
+    async def _fetch(
+        self, call: Call, *, spec: Dataset, value: str, query: Mapping[str, Any], content: bytes
+    ) -> FetchOutcome:
         raise TypeError("no dataset is fetched from files")
 
-    async def _send(self, call: Call, *, spec: Sending, message: ReferralMessage, content: bytes) -> SendOutcome:
+    async def _send(
+        self, call: Call, *, spec: Sending, message: ReferralMessage, query: Mapping[str, Any], content: bytes
+    ) -> SendOutcome:
         """Upload under another name, then rename: the recipient never sees half a file, nor the same one twice."""
         final = f"{spec.request['folder']}/{message.referral_id}.csv"
         part = f"{final}.part"
@@ -75,7 +101,9 @@ class FileAdapter(ProducerAdapter):
                 return AlreadyTaken("", call.provenance())
         return Taken("", call.provenance())
 
-    async def _poll(self, call: Call, *, spec: Polling, cursor: str | None, content: bytes) -> PollOutcome:
+    async def _poll(
+        self, call: Call, *, spec: Polling, cursor: str | None, query: Mapping[str, Any], content: bytes
+    ) -> PollOutcome:
         """Take the first file after the cursor, which is the name of the last one taken."""
         folder, most = spec.request["folder"], self.manifest.limits.max_body
         pattern, after = spec.request.get("match", "*.csv"), cursor or ""

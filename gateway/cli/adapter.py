@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from adapters.models import Adapter
-from adapters.registry import load_adapters
+from adapters.registry import SHIPPED, load_adapters
 from consent.models import Caller
 from gateway import errors
 from gateway.cli.screen import json_line, printable, screen
@@ -29,7 +29,7 @@ app = typer.Typer(help=_("Los sistemas de las instituciones."), no_args_is_help=
 def list_(as_json: Annotated[bool, typer.Option("--json", help=_("Salida en JSON."))] = False) -> None:
     """Show the adapters, what each serves and whether it is connected."""
     settings = load_settings()
-    loaded = load_adapters(None, settings.connections_file, settings.producer_secrets_dir)
+    loaded = load_adapters([SHIPPED], settings.connections_file, settings.producer_secrets_dir)
     asyncio.run(loaded.close())
     if as_json:
         typer.echo(json.dumps([_told(adapter) for adapter in loaded]))

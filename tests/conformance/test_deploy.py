@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 
 import gateway.api.app  # noqa: F401 - registers the metrics that serve shows
 from adapters.connections import read_connections
+from adapters.registry import schemes_of
 from gateway.api import health
 from gateway.cli.app import app
 from gateway.database import Database
@@ -206,7 +207,7 @@ def test_no_file_holds_a_secret_or_names_where_packages_come_from() -> None:
 
 
 def test_connections_shipped_connect_nobody_and_can_be_read() -> None:
-    assert read_connections(DEPLOY / "connections.yaml", []) == {}
+    assert read_connections(DEPLOY / "connections.yaml", [], schemes_of) == {}
 
 
 def test_alerts_and_dashboard_use_metrics_that_serve_shows() -> None:

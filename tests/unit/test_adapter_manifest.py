@@ -40,7 +40,7 @@ def load(folder: Path, connections: dict[str, Any] | None = None) -> Adapters:
     file = folder / "connections.yaml"
     if connections is not None:
         file.write_text(json.dumps(connections), encoding="utf-8")
-    return load_adapters(folder / "manifests", file, folder / "secrets")
+    return load_adapters([folder / "manifests"], file, folder / "secrets")
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
@@ -59,14 +59,14 @@ def test_the_schema_is_a_schema() -> None:
     ("name", "old", "new", "blamed", "field", "what"),
     [
         ("mspbs", "name: mspbs", "name: MSPBS", "name:", "name", "no tiene la forma esperada"),
-        ("mspbs", "kind: rest", "kind: ftp", "kind:", "kind", "rest, soap, file"),
+        ("mspbs", "kind: rest", "kind: ftp", "kind:", "kind", "file, rest, soap, sql"),
         ("mspbs", "institution: MSPBS", "institution: NADIE", "institution:", "institution", "desconocida"),
         ("mspbs", "budget_s: 5", "budget_s: cinco", "limits:", "limits.budget_s", "number"),
         ("mspbs", "budget_s: 5", "budget_s: 0", "limits:", "limits.budget_s", "exclusiveMinimum"),
         ("mspbs", "budget_s: 5, ", "", "limits:", "limits", "falta budget_s"),
         ("mspbs", "deduplicates", "duplicates", "duplicates:", "duplicates", "este campo no existe"),
         ("mspbs", "secret: mspbs", "password: abc, secret: mspbs", "auth:", "auth.password", "este campo no existe"),
-        ("mspbs", "header: X-Api-Key, ", "", "auth:", "auth", "falta header"),
+        ("mspbs", "header: X-Api-Key, ", "", "auth:", "auth", "uno de: header, query"),
         ("mspbs", "type: api-key", "type: oauth", "auth:", "auth.type", "sii-session"),
         ("mspbs", "[prenatal-control,", "[cine,", "services: [", "services.0", "servicio desconocido"),
         ("mspbs", "[prenatal-control,", "[abrazo,", "services: [", "services.0", "de otra institución"),
@@ -85,7 +85,7 @@ def test_the_schema_is_a_schema() -> None:
         ("identificaciones", "      sex:", "      gender:", "gender:", "datasets.identity.fields.gender", "no tiene"),
         ("identificaciones", "echo: cedula", "echo: name", "echo:", "datasets.identity.echo", "no está entre"),
         ("identificaciones", "is: rejected", "is: taken", "is: taken", "datasets.identity.outcomes.1.is", "este verbo"),
-        ("identificaciones", "retry:", "poll: {request: {}, fields: {a: b}}\nretry:", "poll:", "poll", "no se admite"),
+        ("identificaciones", "retry:", "poll: {request: {}, fields: {a: b}}\nretry:", "poll:", "poll", "falta items"),
         ("mds", "ACEPTADA: accept,", "ACEPTADA: taken,", "ACEPTADA", "poll.fields.event.codes.ACEPTADA", "desconocido"),
         ("mds", "through: [strip, date10], required: true", "through: [strip, date10]", "occurred_on:",
          "poll.fields.occurred_on", "required: true"),
@@ -175,7 +175,7 @@ def test_a_secret_that_is_not_there_is_refused_for_a_connected_manifest_only(fol
 
 
 async def test_adapters_are_found_by_name_dataset_service_and_institution() -> None:
-    adapters = load_adapters(None, None, None)
+    adapters = load_adapters([MANIFESTS], None, None)
     assert [adapter.name for adapter in adapters] == sorted(file.stem for file in SHIPPED)
     assert [adapter.name for adapter in adapters.holding("identity")] == ["identificaciones", "identificaciones-soap"]
     assert [adapter.name for adapter in adapters.holding("birth-entry")] == ["identificaciones-soap"]
@@ -193,7 +193,7 @@ async def test_adapters_are_found_by_name_dataset_service_and_institution() -> N
 
 
 async def test_a_manifest_without_connection_is_listed_and_unavailable(tmp_path: Path) -> None:
-    adapters = load_adapters(None, tmp_path / "none.yaml", None)
+    adapters = load_adapters([MANIFESTS], tmp_path / "none.yaml", None)
     mds, people = adapters.named("mds"), adapters.named("identificaciones")
     assert not mds.connected
     assert isinstance(mds.health, Health)

@@ -1,0 +1,1 @@
+"""Asks a producer's database (being written)."""
