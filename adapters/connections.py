@@ -79,6 +79,14 @@ def _private(host: str) -> bool:
         return "." not in host
 
 
+def secret_places(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return the places of a manifest that name a secret."""
+    content = manifest.source.content
+    places = [("auth", "secret"), ("tls", "certificate"), ("tls", "ca")]
+    places += [("security", name) for name in ("password", "certificate", "partner", "saml")]
+    return [(block, name) for block, name in places if name in content.get(block, ())]
+
+
 def read_secret(manifest: Manifest, folder: Path | None, *where: str) -> str:
     """Return the secret named at a place of a manifest, ``("auth", "secret")`` as a rule.
 

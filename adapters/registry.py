@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import httpx
+import orjson
+import structlog
 
 from adapters.base import ProducerAdapter
-from adapters.connections import Connection, read_connections, read_secret
-from adapters.errors import UnknownAdapter
+from adapters.connections import Connection, read_connections, read_secret, secret_places
+from adapters.errors import ManifestError, UnknownAdapter
 from adapters.kinds import kind_of
 from adapters.manifest import Manifest, load_manifest
 from adapters.models import (
@@ -28,8 +32,13 @@ from adapters.models import (
     Unavailable,
 )
 from adapters.resilience import Call, Guard, utc_now
+from schemas.canonical import sha256
 from schemas.permit import Permit, Rehearsal
 from schemas.text import _
+
+_log = structlog.get_logger(__name__)
+# Longer than anybody takes between finding an adapter and calling it.
+_GRACE_S = 30.0
 
 #: The manifests that come with the gateway.
 SHIPPED = Path(__file__).parent / "manifests"
@@ -71,21 +80,31 @@ class NotConnected(ProducerAdapter):
         return Unavailable("not connected", Call(self.guard).provenance())
 
 
-class Adapters:
-    """The adapters of a deployment, by name, dataset, service and institution."""
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where adapters come from: folders of manifests, the file of connections, the folder of secrets."""
 
-    def __init__(self, adapters: list[ProducerAdapter]) -> None:
-        self._by_name = {adapter.name: adapter for adapter in sorted(adapters, key=lambda item: item.name)}
-        in_order = sorted(adapters, key=lambda item: (item.manifest.order, item.name))
-        datasets = {dataset for adapter in adapters for dataset in adapter.datasets}
-        self._holding: dict[str, tuple[Adapter, ...]] = {
-            dataset: tuple(adapter for adapter in in_order if dataset in adapter.datasets) for dataset in datasets
-        }
-        self._serving = {service: adapter for adapter in adapters for service in adapter.services}
+    manifest_dirs: tuple[Path, ...]
+    connections: Path | None
+    secrets_dir: Path | None
+    transport: httpx.AsyncBaseTransport | None = None
+    now: Callable[[], datetime] = utc_now
+
+
+class Adapters:
+    """The adapters of a deployment, by name, dataset, service and institution; read again while they are in use."""
+
+    def __init__(self, sources: Sources) -> None:
+        """Read and connect everything; raises :class:`~adapters.errors.ManifestError` for the first thing wrong."""
+        self._sources = sources
+        self._seen = _stamps(sources)
+        self._made: dict[str, tuple[bytes, ProducerAdapter]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._arrange(self._read())
 
     def __iter__(self) -> Iterator[Adapter]:
         """Give all adapters, by name."""
-        return iter(self._by_name.values())
+        return iter(list(self._by_name.values()))
 
     def named(self, name: str) -> Adapter:
         """Return the adapter of this name; raise :class:`~adapters.errors.UnknownAdapter`."""
@@ -112,7 +131,105 @@ class Adapters:
 
     async def close(self) -> None:
         """Release all connections."""
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
         await asyncio.gather(*(adapter.close() for adapter in self))
+
+    async def run(self, stop: asyncio.Event, interval_s: float = 2.0) -> None:
+        """Read again what changed, until ``stop`` is set; what is wrong is logged, and what was there goes on."""
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), interval_s)
+            try:
+                self.refresh()
+            except ManifestError as error:
+                _log.error("adapters.not_reloaded", error=str(error))
+
+    def refresh(self) -> bool:
+        """Read everything again if a file changed; say whether it was so. To be called inside the event loop.
+
+        An adapter whose manifest, connection and secrets are the same stays, with its session, breaker and health;
+        another takes calls from now on, while its predecessor finishes those under way. Raises
+        :class:`~adapters.errors.ManifestError`, and then nothing has changed.
+        """
+        stamps = _stamps(self._sources)
+        if stamps == self._seen:
+            return False
+        # Noted first: a wrong file is told once, not every two seconds.
+        self._seen = stamps
+        before = {name: adapter for name, (_mark, adapter) in self._made.items()}
+        self._arrange(self._read())
+        gone = [adapter for name, adapter in before.items() if self._by_name.get(name) is not adapter]
+        for adapter in gone:
+            task = asyncio.get_running_loop().create_task(_retire(adapter))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        _log.info("adapters.reloaded", replaced=sorted(adapter.name for adapter in gone))
+        return True
+
+    def _read(self) -> dict[str, tuple[bytes, ProducerAdapter]]:
+        sources = self._sources
+        manifests = read_manifests(sources.manifest_dirs)
+        known = read_connections(sources.connections, manifests, schemes_of)
+        made = {}
+        for manifest in manifests:
+            connection = known.get(manifest.name)
+            mark = _mark(manifest, connection, sources.secrets_dir)
+            old = self._made.get(manifest.name)
+            if old is not None and old[0] == mark:
+                made[manifest.name] = old
+            else:
+                made[manifest.name] = (
+                    mark,
+                    connect(manifest, connection, sources.secrets_dir, sources.transport, sources.now),
+                )
+        return made
+
+    def _arrange(self, made: dict[str, tuple[bytes, ProducerAdapter]]) -> None:
+        adapters = [adapter for _mark, adapter in made.values()]
+        self._made = made
+        self._by_name = {adapter.name: adapter for adapter in sorted(adapters, key=lambda item: item.name)}
+        in_order = sorted(adapters, key=lambda item: (item.manifest.order, item.name))
+        datasets = {dataset for adapter in adapters for dataset in adapter.datasets}
+        self._holding: dict[str, tuple[Adapter, ...]] = {
+            dataset: tuple(adapter for adapter in in_order if dataset in adapter.datasets) for dataset in datasets
+        }
+        self._serving = {service: adapter for adapter in adapters for service in adapter.services}
+
+
+async def _retire(adapter: ProducerAdapter) -> None:
+    """Close an adapter that was replaced, when those who had it in hand have long begun and ended their calls."""
+    await asyncio.sleep(_GRACE_S)
+    await adapter.guard.idle.wait()
+    await adapter.close()
+
+
+def _stamps(sources: Sources) -> dict[str, tuple[int, int]]:
+    """Tell a change of any file the adapters come from: time and size of each."""
+    files = [file for folder in sources.manifest_dirs for file in (*folder.glob("*.yaml"), *folder.glob("wsdl/*"))]
+    if sources.connections is not None:
+        files.append(sources.connections)
+    if sources.secrets_dir is not None:
+        files.extend(file for file in sources.secrets_dir.glob("*") if file.is_file())
+    stamps = {}
+    for file in files:
+        # One of them may go away between being listed and looked at.
+        with contextlib.suppress(OSError):
+            found = file.stat()
+            stamps[str(file)] = (found.st_mtime_ns, found.st_size)
+    return stamps
+
+
+def _mark(manifest: Manifest, connection: Connection | None, secrets_dir: Path | None) -> bytes:
+    """Sum up all that an adapter is made of: manifest, descriptions, connection, secrets."""
+    parts = [orjson.dumps(manifest.source.content, option=orjson.OPT_NON_STR_KEYS)]
+    if manifest.wsdl is not None:
+        parts += [file.read_bytes() for file in sorted((manifest.folder / "wsdl").iterdir())]
+    if connection is not None:
+        parts += [connection.address.encode(), connection.host_key.encode()]
+        parts += [read_secret(manifest, secrets_dir, *place).encode() for place in secret_places(manifest)]
+    return sha256(b"\0".join(sha256(part) for part in parts))
 
 
 def read_manifests(folders: Sequence[Path]) -> list[Manifest]:
@@ -140,11 +257,7 @@ def load_adapters(
     ``transport`` stands in for the network in tests. Raises :class:`~adapters.errors.ManifestError` for the first thing
     wrong in a manifest or connection, two manifests of one name or for one service, or a secret that is not there.
     """
-    manifests = read_manifests(manifest_dirs)
-    known = read_connections(connections, manifests, schemes_of)
-    return Adapters(
-        [connect(manifest, known.get(manifest.name), secrets_dir, transport, now) for manifest in manifests]
-    )
+    return Adapters(Sources(tuple(manifest_dirs), connections, secrets_dir, transport, now))
 
 
 def connect(

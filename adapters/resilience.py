@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
+from aiolimiter import AsyncLimiter
+from prometheus_client import Counter, Gauge, Histogram
 from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import OpenedState
 from tenacity import (
@@ -34,7 +36,15 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
+#: The reason in the health of a producer nobody has asked.
+NOT_ASKED = "not asked yet"
 _WAITING_PER_PLACE = 4
+
+# Labels name adapters and kinds of outcome, never a person or an address.
+_up = Gauge("siis_producer_up", "Whether the last attempt at a producer got a usable answer", ["adapter"])
+_since = Gauge("siis_producer_since_seconds", "When that last changed, in Unix time", ["adapter"])
+_calls = Counter("siis_producer_calls_total", "Calls of a verb", ["adapter", "outcome"])
+_times = Histogram("siis_producer_call_seconds", "Time of a call, waiting and repetitions included", ["adapter"])
 
 
 def utc_now() -> datetime:
@@ -80,7 +90,7 @@ class Call:
 
 
 class Guard:
-    """Stands between a producer and its callers: budget, places, breaker, quick repetitions, health."""
+    """Stands between a producer and its callers: budget, places, rate, breaker, quick repetitions, health."""
 
     def __init__(self, manifest: Manifest, now: Callable[[], datetime] = utc_now) -> None:
         self.name, self.institution, self.now = manifest.name, manifest.institution, now
@@ -96,7 +106,13 @@ class Guard:
             wait=wait_random_exponential(multiplier=manifest.retry.first_wait_s, max=self.budget_s),
             reraise=True,
         )
-        self.health = Health(True, now(), "not asked yet")
+        self._rate = _limiter(manifest.limits.per_second)
+        self.health = Health(True, now(), NOT_ASKED)
+        self._under_way = 0
+        #: Set while no call is under way, not even one that waits for a place.
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._time = _times.labels(self.name)
 
     async def run(
         self,
@@ -113,6 +129,21 @@ class Guard:
         Returns what ``attempt`` returns, or the failure as an outcome; only cancellation and faults of ours leave.
         """
         call = Call(self, budget_s)
+        self._under_way += 1
+        self.idle.clear()
+        try:
+            with self._time.time():
+                outcome = await self._outcome(call, attempt, effect, repeatable)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self.idle.set()
+        _calls.labels(self.name, type(outcome).__name__).inc()
+        return outcome
+
+    async def _outcome(
+        self, call: Call, attempt: Callable[[Call], Awaitable[T]], effect: bool, repeatable: bool
+    ) -> T | Unavailable | Malformed:
         try:
             async with self._place(call):
                 return await self._tries(call, attempt, repeatable)
@@ -161,6 +192,7 @@ class Guard:
         return await self._retrying.copy(stop=stop)(again)
 
     async def _once(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
+        await self._turn(call)
         call.attempts += 1
         call.sent = False
         try:
@@ -177,6 +209,16 @@ class Guard:
             raise
         self._mark(True, "")
         return result
+
+    async def _turn(self, call: Call) -> None:
+        """Wait until another attempt is within the rate."""
+        if self._rate is None:
+            return
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                await self._rate.acquire()
+        except TimeoutError:
+            raise CallFailed("rate reached", acted=False, again=False, retry_after_s=1.0) from None
 
     async def _in_time(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
         try:
@@ -202,8 +244,17 @@ class Guard:
             return
         changed = self.health.ok != ok
         self.health = Health(ok, self.now() if changed else self.health.since, reason)
+        _up.labels(self.name).set(ok)
+        _since.labels(self.name).set(self.health.since.timestamp())
         if changed:
             _log.warning("adapter.health", adapter=self.name, ok=ok, reason=reason)
+
+
+def _limiter(per_second: float | None) -> AsyncLimiter | None:
+    if per_second is None:
+        return None
+    # At most one second's worth at once; below one a second, one at a time.
+    return AsyncLimiter(per_second, 1.0) if per_second >= 1 else AsyncLimiter(1, 1 / per_second)
 
 
 class _OutOfTime(stop_base):

@@ -23,6 +23,7 @@ _MEANING = {
     "database_owner_url": "Address for the role `siis_owner`, used by `siis db upgrade` only",
     "secrets_dir": "Folder with secrets: settings as files, `keys/`, and the secrets that manifests name",
     "connections": "YAML file that says where each producer's system is; default `connections.yaml` in the data folder",
+    "manifests": "Folder with the deployment's own manifests (and their `wsdl/`), read beside those shipped",
     "issuer": "Public address of the gateway, as tokens name it; `https`, except on this machine; no slash at the end",
     "host": "Address `siis serve` listens on",
     "port": "Port `siis serve` listens on",

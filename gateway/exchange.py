@@ -9,12 +9,22 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from adapters.models import Adapter, FetchOutcome, Found, Identifier, Malformed, NotFound, Rejected, Unavailable
+from adapters.models import (
+    NOTHING,
+    Adapter,
+    FetchOutcome,
+    Found,
+    Identifier,
+    Malformed,
+    NotFound,
+    Rejected,
+    Unavailable,
+)
 from adapters.registry import Adapters
 from audit.models import Receipt
 from audit.service import AuditLog
@@ -44,6 +54,8 @@ class DisclosureRequest:
     agreement: str | None
     case: str | None
     correlation: str | None
+    #: What the person showed, to be matched at the source; it goes to the producer and nowhere else.
+    presented: Mapping[str, str] = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +99,9 @@ class Exchange:
         for place, field in enumerate(asked.fields):
             if field not in dataset["fields"]:
                 raise errors.BadRequest("unknown-field", pointer=f"/fields/{place}")
+        for name in asked.presented:
+            if name not in dataset.get("presents", ()):
+                raise errors.BadRequest("unknown-field", pointer=f"/presented/{name}")
         if adapter is not None and asked.dataset not in adapter.datasets:
             raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
         identifier = _identifier(asked)
@@ -101,7 +116,7 @@ class Exchange:
         known_by = await self._known_by(sources[0], request.dataset, who, identifier)
         if known_by is None:
             await self._refuse(request, decision, facts, asked.correlation, started)
-        return await self._ask(request, decision, decision.permit, who, known_by, asked.correlation, started, sources)
+        return await self._ask(request, decision, decision.permit, who, known_by, asked, started, sources)
 
     async def _known_by(
         self, source: Adapter, dataset: str, who: PersonRef | None, identifier: Identifier
@@ -120,16 +135,16 @@ class Exchange:
         permit: Permit | None,
         who: PersonRef | None,
         identifier: Identifier | None,
-        correlation: str | None,
+        asked: DisclosureRequest,
         started: float,
         sources: tuple[Adapter, ...],
     ) -> Disclosure:
         if permit is None or identifier is None:
             raise TypeError("nobody is asked without a permit and an identifier")
-        subject = None if who is None else who.id
+        subject, correlation = None if who is None else who.id, asked.correlation
         intent = evidence.decided("disclosure.intent", request, decision, subject=subject, correlation=correlation)
         await self._audit.append(intent)
-        outcome = await self._fetch(permit, identifier, sources)
+        outcome = await self._fetch(permit, identifier, asked.presented, sources)
         exchange = {"intent": str(intent.id), **_told(outcome)}
         if not isinstance(outcome, Found):
             receipt = await self._audit.append(
@@ -169,13 +184,15 @@ class Exchange:
             receipt=receipt,
         )
 
-    async def _fetch(self, permit: Permit, identifier: Identifier, sources: tuple[Adapter, ...]) -> FetchOutcome:
-        outcome = await sources[0].fetch(permit, permit.dataset, identifier)
+    async def _fetch(
+        self, permit: Permit, identifier: Identifier, presented: Mapping[str, str], sources: tuple[Adapter, ...]
+    ) -> FetchOutcome:
+        outcome = await sources[0].fetch(permit, permit.dataset, identifier, presented)
         for adapter in sources[1:]:
             # Only silence passes the question on: an answer, even a refusal, is the source's answer.
             if not isinstance(outcome, Unavailable):
                 break
-            outcome = await adapter.fetch(permit, permit.dataset, identifier)
+            outcome = await adapter.fetch(permit, permit.dataset, identifier, presented)
         return outcome
 
     async def _refuse(

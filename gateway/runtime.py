@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from adapters.registry import SHIPPED, Adapters, load_adapters
+from adapters.registry import Adapters
 from audit.checkpoint import Signer
 from audit.keys import load_or_create_signing_key
 from audit.service import AuditLog
@@ -23,6 +23,7 @@ from gateway.identity.models import Issuer
 from gateway.identity.oauth import TokenServer
 from gateway.identity.tokens import TokenChecker
 from gateway.intake.replies import ReplyIntake
+from gateway.producers.service import HealthKeeper, open_adapters
 from gateway.referrals.service import ReferralService
 from gateway.refusals import RefusalLog
 from gateway.registry.lookup import SubjectLookup
@@ -85,7 +86,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             await policies.load(connection)
         directory = ClientDirectory(database, now=utc_now)
         await directory.load()
-        adapters = load_adapters([SHIPPED], settings.connections_file, settings.producer_secrets_dir)
+        adapters = open_adapters(settings)
         stack.push_async_callback(adapters.close)
         subjects = SubjectLookup(database, vault)
         stack.push_async_callback(subjects.close)
@@ -125,9 +126,9 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             replies=ReplyIntake(database=database, audit=audit, policies=policies, referrals=referrals),
         )
         stop = asyncio.Event()
-        followers = [
-            asyncio.create_task(task) for task in (policies.run(stop), directory.run(stop), refusals.run(stop))
-        ]
+        keeper = HealthKeeper(database, adapters)
+        following = (policies.run, directory.run, refusals.run, adapters.run, keeper.run)
+        followers = [asyncio.create_task(run(stop)) for run in following]
         try:
             yield runtime
         finally:

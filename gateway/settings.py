@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     database_owner_url: SecretStr | None = Field(default=None, description="postgresql://… of the migration role")
     secrets_dir: Path | None = Field(default=None, description="folder with one file per secret")
     connections: Path | None = Field(default=None, description="YAML file: adapter name → address")
+    manifests: Path | None = Field(default=None, description="folder with manifests beside those shipped")
     issuer: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://[^/?#\s]+(/[^?#\s]*)?$")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api import disclosures, health, oauth, protection, referrals
+from gateway.api import disclosures, health, oauth, producers, protection, referrals
 from gateway.api.answers import Answers
 from gateway.api.request import Door
 from gateway.runtime import Runtime
@@ -33,6 +33,7 @@ def create_app(runtime: Runtime) -> ASGIApp:
     app.include_router(asking)
     app.include_router(referrals.build_router(door, runtime.referrals, FhirIntake(runtime.referrals)))
     app.include_router(protection.build_router(door, runtime.statuses))
+    app.include_router(producers.build_router(door, runtime.adapters, runtime.database))
     app.include_router(health.build_router(runtime.database))
     for kind, answering in answers.by_kind.items():
         app.add_exception_handler(kind, answering)

@@ -40,6 +40,7 @@ def build_endpoint(door: Door, exchange: Exchange) -> Endpoint:
             agreement=message.get("agreement"),
             case=message.get("case_number"),
             correlation=correlation(request),
+            presented=message.get("presented", {}),
         )
         return _answer(await exchange.disclose(caller, asked))
 

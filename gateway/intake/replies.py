@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.models import Adapter, Page, PollOutcome
+from adapters.registry import Adapters
 from audit.errors import AuditError
 from audit.service import AuditLog
 from consent.decision import decide
@@ -59,21 +61,34 @@ class ReplyIntake:
         self._database, self._audit, self._policies = database, audit, policies
         self._referrals, self._now = referrals, now
 
-    async def run(self, adapter: Adapter, interval_s: float, stop: asyncio.Event) -> None:
-        """Poll one adapter every ``interval_s`` seconds until ``stop`` is set; of several workers one polls."""
+    async def run(self, adapters: Adapters, interval_s: float, stop: asyncio.Event) -> None:
+        """Poll every adapter that has replies, each every ``interval_s`` seconds, until ``stop`` is set.
+
+        Of several workers one polls. An adapter that a new manifest brings is polled from the next round on.
+        """
+        followed: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            while not stop.is_set():
+                for adapter in adapters.polling():
+                    if adapter.name not in followed or followed[adapter.name].done():
+                        following = self._follow(adapters, adapter.name, interval_s, stop)
+                        followed[adapter.name] = tasks.create_task(following)
+                await _pause(stop, interval_s)
+
+    async def _follow(self, adapters: Adapters, name: str, interval_s: float, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            # Looked up in each round: it may have been replaced, or be gone.
+            adapter = next((each for each in adapters.polling() if each.name == name), None)
+            if adapter is None:
+                return
             try:
                 polled = await self.poll(adapter)
             except (SQLAlchemyError, AuditError, PolicyUnavailable, OSError) as error:
                 # Nothing was committed, so the same page comes again.
-                _log.error("intake.database_away", adapter=adapter.name, error=type(error).__name__)
+                _log.error("intake.database_away", adapter=name, error=type(error).__name__)
                 polled = Polled()
-            if polled.more:
-                continue
-            try:
-                await asyncio.wait_for(stop.wait(), interval_s)
-            except TimeoutError:
-                continue
+            if not polled.more:
+                await _pause(stop, interval_s)
 
     async def poll(self, adapter: Adapter) -> Polled:
         """Ask one adapter for the replies after its cursor and apply them."""
@@ -134,6 +149,11 @@ class ReplyIntake:
         for name, number in counts.items():
             _polled.labels(adapter.institution, name).inc(number)
         return Polled(**counts, unreadable=len(page.rejects), more=page.more)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 def _failed(adapter: Adapter, outcome: PollOutcome) -> None:

@@ -9,6 +9,7 @@ import consent.tables
 import gateway.catalogue.tables
 import gateway.identity.tables
 import gateway.intake.tables
+import gateway.producers.tables
 import gateway.referrals.tables
 import gateway.registry.tables
 import gateway.vault  # noqa: F401

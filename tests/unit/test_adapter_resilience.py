@@ -9,8 +9,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
 import pytest
-from adapter_examples import MANIFESTS, closed_address, connect, fetch, hanging, poll, send, server
+from adapter_examples import (
+    MANIFESTS,
+    closed_address,
+    connect,
+    fetch,
+    hanging,
+    poll,
+    send,
+    server,
+)
 
 from adapters.errors import CallFailed, ContractBroken
 from adapters.manifest import Breaker, Limits, Manifest, Retry, load_manifest
@@ -289,3 +299,27 @@ async def test_an_unanswered_fetch_has_no_effect_to_doubt(tmp_path: Path) -> Non
         outcome = await fetch(connect(tmp_path, "identificaciones", address, changes=changes))
     assert isinstance(outcome, Unavailable)
     assert (outcome.reason, outcome.effect_unknown) == ("timeout", False)
+
+
+async def test_attempts_beyond_the_rate_wait_and_beyond_the_budget_are_turned_away(manifest: Manifest) -> None:
+    limits = Limits(0.3, 1024, 64, per_second=2.0)
+    guard, producer = Guard(replace(manifest, limits=limits)), Producer()
+    outcomes = await asyncio.gather(*(run(guard, producer) for _ in range(8)))
+    turned = [outcome for outcome in outcomes if isinstance(outcome, Unavailable)]
+    assert producer.asked == len(outcomes) - len(turned)
+    assert len(turned) >= 5
+    assert {(outcome.reason, outcome.effect_unknown) for outcome in turned} == {("rate reached", False)}
+    # Nobody was asked, so nothing was learnt of the producer.
+    assert guard.health.ok
+
+
+async def test_what_happened_can_be_read_as_metrics(manifest: Manifest) -> None:
+    guard = Guard(replace(manifest, name="measured"))
+    await run(guard, Producer())
+    await run(guard, Producer(CallFailed("http 503", again=False)))
+    read = prometheus_client.REGISTRY.get_sample_value
+    assert read("siis_producer_up", {"adapter": "measured"}) == 0
+    assert read("siis_producer_since_seconds", {"adapter": "measured"}) == guard.health.since.timestamp()
+    assert read("siis_producer_calls_total", {"adapter": "measured", "outcome": "str"}) == 1
+    assert read("siis_producer_calls_total", {"adapter": "measured", "outcome": "Unavailable"}) == 1
+    assert read("siis_producer_call_seconds_count", {"adapter": "measured"}) == 2

@@ -1,0 +1,114 @@
+"""Opens the adapters of a deployment, and writes down what each process sees of their health."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.models import Adapter, Health
+from adapters.registry import SHIPPED, Adapters, load_adapters
+from adapters.resilience import NOT_ASKED
+from gateway.database import Database
+from gateway.producers.tables import producer_health
+from gateway.settings import Settings
+
+_log = structlog.get_logger(__name__)
+_INTERVAL_S = 1.0
+# What a process that is gone had seen says nothing any more.
+_FORGOTTEN = text("now() - interval '1 day'")
+
+
+def open_adapters(settings: Settings) -> Adapters:
+    """Read the shipped manifests and the deployment's own, and connect those that have a connection.
+
+    Raises :class:`~adapters.errors.ManifestError` for the first thing wrong in one, or in the connections.
+    """
+    folders = [SHIPPED] if settings.manifests is None else [SHIPPED, settings.manifests]
+    return load_adapters(folders, settings.connections_file, settings.producer_secrets_dir)
+
+
+class HealthKeeper:
+    """Writes every change of a producer's health that this process sees."""
+
+    def __init__(self, database: Database, adapters: Adapters) -> None:
+        self._database, self._adapters = database, adapters
+        self._process = f"{socket.gethostname()}:{os.getpid()}"
+        self._written: dict[str, Health] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Write changes, each within a second, until ``stop`` is set; a database that is away is tried again."""
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _INTERVAL_S)
+            try:
+                await self._write()
+            except (SQLAlchemyError, OSError) as error:
+                _log.warning("producers.health_not_written", error=type(error).__name__)
+
+    async def _write(self) -> None:
+        seen = {
+            adapter.name: adapter.health
+            for adapter in self._adapters
+            if adapter.connected and adapter.health.reason != NOT_ASKED
+        }
+        changed = {name: health for name, health in seen.items() if self._written.get(name) != health}
+        if not changed:
+            return
+        async with self._database.transaction() as connection:
+            await connection.execute(delete(producer_health).where(producer_health.c.seen_at < _FORGOTTEN))
+            for name, health in changed.items():
+                values = {"ok": health.ok, "reason": health.reason, "since": health.since, "seen_at": func.now()}
+                statement = insert(producer_health).values(adapter=name, process=self._process, **values)
+                key = [producer_health.c.adapter, producer_health.c.process]
+                await connection.execute(statement.on_conflict_do_update(index_elements=key, set_=values))
+        self._written |= changed
+
+
+async def last_seen(connection: AsyncConnection) -> dict[str, Health]:
+    """Return what was last seen of each adapter, by whichever process saw it last."""
+    newest = (
+        select(producer_health)
+        .distinct(producer_health.c.adapter)
+        .order_by(producer_health.c.adapter, producer_health.c.seen_at.desc())
+    )
+    rows = (await connection.execute(newest)).mappings()
+    return {row["adapter"]: Health(row["ok"], row["since"], row["reason"]) for row in rows}
+
+
+def describe(adapters: Iterable[Adapter], seen: dict[str, Health]) -> list[dict[str, Any]]:
+    """Tell of each adapter what it is, what it makes sure of, and how it was last seen; nothing secret, no address."""
+    return [
+        {
+            "name": adapter.name,
+            "institution": adapter.institution,
+            "kind": adapter.kind,
+            "datasets": sorted(adapter.datasets),
+            "registers": sorted(adapter.registers),
+            "services": sorted(adapter.services),
+            "polls": adapter.polls,
+            "deduplicates": adapter.deduplicates,
+            "connected": adapter.connected,
+            "health": _health(adapter, seen.get(adapter.name)),
+            "guarantees": list(adapter.guarantees.sure),
+            "unchecked": list(adapter.guarantees.unchecked),
+        }
+        for adapter in adapters
+    ]
+
+
+def _health(adapter: Adapter, seen: Health | None) -> dict[str, Any]:
+    if not adapter.connected:
+        return {"ok": None, "reason": "not connected", "since": None}
+    if seen is None:
+        return {"ok": None, "reason": NOT_ASKED, "since": None}
+    return {"ok": seen.ok, "reason": seen.reason, "since": seen.since.isoformat()}
