@@ -10,12 +10,11 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from adapters.models import (
-    NOTHING,
     Adapter,
     FetchOutcome,
     Found,
@@ -55,7 +54,7 @@ class DisclosureRequest:
     case: str | None
     correlation: str | None
     #: What the person showed, to be matched at the source; it goes to the producer and nowhere else.
-    presented: Mapping[str, str] = NOTHING
+    presented: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +95,8 @@ class Exchange:
         dataset = code_list("datasets").get(asked.dataset)
         if dataset is None or dataset.get("internal"):
             raise errors.BadRequest("unknown-dataset", pointer="/dataset")
-        for place, field in enumerate(asked.fields):
-            if field not in dataset["fields"]:
+        for place, name in enumerate(asked.fields):
+            if name not in dataset["fields"]:
                 raise errors.BadRequest("unknown-field", pointer=f"/fields/{place}")
         for name in asked.presented:
             if name not in dataset.get("presents", ()):
@@ -164,7 +163,7 @@ class Exchange:
             raise errors.ProducerFailed(
                 type(outcome).__name__.lower(), receipt, getattr(outcome, "retry_after_s", None)
             )
-        released = {field: outcome.facts.get(field) for field in request.fields if field in decision.released}
+        released = {name: outcome.facts.get(name) for name in request.fields if name in decision.released}
         receipt = await self._audit.append(
             evidence.decided(
                 "disclosure.released",
@@ -178,7 +177,7 @@ class Exchange:
         return Disclosure(
             dataset=request.dataset,
             facts=released,
-            withheld=tuple(field for field in request.fields if field not in decision.released),
+            withheld=tuple(name for name in request.fields if name not in decision.released),
             outcome=outcome,
             obligations=decision.obligations,
             receipt=receipt,

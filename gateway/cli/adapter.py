@@ -9,55 +9,83 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
+from sqlalchemy.exc import SQLAlchemyError
 
-from adapters.models import Adapter
-from adapters.registry import SHIPPED, load_adapters
+import adapters.cli
+from adapters.models import Health
 from consent.models import Caller
-from gateway import errors
-from gateway.cli.screen import json_line, printable, screen
+from gateway import embedded, errors
+from gateway.cli.screen import cell, json_line, printable, screen
+from gateway.database import Database, application_url
 from gateway.exchange import DisclosureRequest
+from gateway.producers.service import describe, last_seen, open_adapters
 from gateway.referrals.service import receipt_json
 from gateway.runtime import open_runtime
-from gateway.settings import load_settings
+from gateway.settings import Settings, load_settings
 from schemas.codes import code_list
 from schemas.text import _
 
 app = typer.Typer(help=_("Los sistemas de las instituciones."), no_args_is_help=True)
+# Without a name its commands stand among these.
+app.add_typer(adapters.cli.app)
 
 
-@app.command("list", help=_("Mostrar los adaptadores."))
+@app.command("list", help=_("Mostrar los sistemas de las instituciones y cómo se los vio por última vez."))
 def list_(as_json: Annotated[bool, typer.Option("--json", help=_("Salida en JSON."))] = False) -> None:
-    """Show the adapters, what each serves and whether it is connected."""
-    settings = load_settings()
-    loaded = load_adapters([SHIPPED], settings.connections_file, settings.producer_secrets_dir)
-    asyncio.run(loaded.close())
+    """Show the adapters, what each serves, and its health as the running processes see it."""
+    told = asyncio.run(_listed())
     if as_json:
-        typer.echo(json.dumps([_told(adapter) for adapter in loaded]))
+        typer.echo(json.dumps(told))
         return
-    table = Table(_("Nombre"), _("Institución"), _("Tipo"), _("Datos"), _("Servicios"), _("Conectado"))
-    for adapter in loaded:
+    table = Table(_("Nombre"), _("Institución"), _("Tipo"), _("Datos"), _("Servicios"), _("Estado"))
+    for item in told:
+        held = [*item["datasets"], *(name for name in item["registers"] if name not in item["datasets"])]
         table.add_row(
-            adapter.name,
-            adapter.institution,
-            adapter.kind,
-            " ".join(sorted(adapter.datasets)),
-            " ".join(sorted(adapter.services)),
-            _("sí") if adapter.connected else _("no"),
+            item["name"],
+            item["institution"],
+            item["kind"],
+            " ".join(held),
+            " ".join(item["services"]),
+            _state(item),
         )
     screen().print(table)
 
 
-def _told(adapter: Adapter) -> dict[str, Any]:
-    return {
-        "name": adapter.name,
-        "institution": adapter.institution,
-        "kind": adapter.kind,
-        "datasets": sorted(adapter.datasets),
-        "services": sorted(adapter.services),
-        "polls": adapter.polls,
-        "deduplicates": adapter.deduplicates,
-        "connected": adapter.connected,
-    }
+async def _listed() -> list[dict[str, Any]]:
+    settings = load_settings()
+    adapters = open_adapters(settings)
+    try:
+        return describe(adapters, await _seen(settings))
+    finally:
+        await adapters.close()
+
+
+async def _seen(settings: Settings) -> dict[str, Health]:
+    """Return what running processes saw; nothing where no database runs: a list is asked for before there is one."""
+    if settings.embedded and embedded.status(settings.data_dir) is None:
+        return {}
+    database = Database(application_url(settings), pool_size=1)
+    try:
+        async with database.connection() as connection:
+            return await last_seen(connection)
+    except SQLAlchemyError:
+        typer.echo(_("La base de datos no responde: no se sabe cómo están."), err=True)
+        return {}
+    finally:
+        await database.close()
+
+
+def _state(item: dict[str, Any]) -> Text:
+    health = item["health"]
+    if not item["connected"]:
+        return cell(_("sin conectar"))
+    if health["ok"] is None:
+        return cell(_("sin consultas"))
+    since = health["since"][:16].replace("T", " ")
+    if health["ok"]:
+        return cell(_("responde desde {since} UTC").format(since=since))
+    return cell(_("falla desde {since} UTC: {reason}").format(since=since, reason=health["reason"]))
 
 
 @app.command("try", help=_("Hacer una consulta de prueba: decide, registra y pregunta como cualquier otra."))

@@ -137,7 +137,7 @@ class ReplyIntake:
                 what = refusal.code if detail is None else f"{refusal.code}: {detail}"
                 rejects.append({"row": place, "column": f"referral {reply.referral_id}", "what": what})
         for reject in rejects:
-            reject.update(id=uuid7(), adapter=adapter.name, cursor=page.cursor)
+            reject.update(id=uuid7(), adapter=adapter.name, cursor=page.source or page.cursor)
         if rejects:
             await connection.execute(insert(intake_reject), rejects)
         statement = upsert(poll_cursor).values(adapter=adapter.name, cursor=page.cursor)
