@@ -8,13 +8,16 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from lxml import etree
 
 from adapters.errors import ContractBroken
+from adapters.soap.content import tree
 
 SOAP_11 = "http://schemas.xmlsoap.org/soap/envelope/"
 SOAP_12 = "http://www.w3.org/2003/05/soap-envelope"
+_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 _IN_HEADER = re.compile(r"charset\s*=\s*\"?([A-Za-z0-9._:-]+)", re.IGNORECASE)
 _DECLARATION = re.compile(rb"\s*<\?xml\s[^>]*?(?:encoding\s*=\s*[\"']([A-Za-z0-9._:-]+)[\"'][^>]*)?\?>")
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -23,35 +26,60 @@ _LONGEST_TEXT = 500
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A SOAP fault: code and reason as sent, local name of the element in its detail, and that element's texts."""
+    """A SOAP fault: code, innermost subcode and reason as sent, the local name of what its detail holds, and that.
+
+    ``content`` is the content of the one element in the detail, or of the detail itself where it holds several.
+    """
 
     code: str
     reason: str
-    detail: str
-    content: dict[str, str]
+    detail: str = ""
+    content: Any = None
+    subcode: str = ""
+
+    @property
+    def name(self) -> str:
+        """What a rule of a manifest knows it by: its detail, else its most particular code."""
+        return self.detail or self.subcode or self.code or "Fault"
+
+    def document(self) -> dict[str, Any]:
+        """Lay it out for the rules of a manifest."""
+        return {"code": self.code, "subcode": self.subcode, "reason": self.reason, "detail": self.content}
 
 
-def open_envelope(body: bytes, content_type: str) -> etree._Element | Fault:
-    """Return the one element in a SOAP 1.1 Body, or the fault, which may also be one of SOAP 1.2.
+def open_envelope(body: bytes, content_type: str) -> etree._Element:
+    """Return the envelope of an answer that is no multipart message.
 
     Raises ContractBroken, the text never holding content: not the charset declared, not XML, a DOCTYPE (whatever it
-    declares), no envelope, an empty Body or one with several elements.
+    declares), no envelope.
     """
-    root = _parse(_in_utf8(body, content_type))
-    name = etree.QName(root)
-    if name.localname != "Envelope" or name.namespace not in (SOAP_11, SOAP_12):
+    root = parse(in_utf8(body, content_type))
+    if root.tag not in (f"{{{SOAP_11}}}Envelope", f"{{{SOAP_12}}}Envelope"):
         raise ContractBroken("the answer is not a SOAP envelope")
-    content = root.findall(f"{{{name.namespace}}}Body/*")
+    return root
+
+
+def content_of(envelope: etree._Element, soap: str) -> etree._Element | Fault:
+    """Return the one element in an envelope's Body, or the fault, which may also be of the other SOAP version.
+
+    Raises ContractBroken for an empty Body, one with several elements, and an answer of the other version than ``soap``.
+    """
+    version = etree.QName(envelope).namespace
+    content = envelope.findall(f"{{{version}}}Body/*")
     if len(content) != 1:
         raise ContractBroken(f"the SOAP Body holds {len(content)} elements")
-    if content[0].tag == f"{{{name.namespace}}}Fault":
-        return _fault_11(content[0]) if name.namespace == SOAP_11 else _fault_12(content[0])
-    if name.namespace != SOAP_11:
-        raise ContractBroken("the answer is SOAP 1.2, the contract 1.1")
+    if content[0].tag == f"{{{version}}}Fault":
+        return _fault(content[0])
+    if version != soap:
+        raise ContractBroken("the answer is not of the contract's SOAP version")
     return content[0]
 
 
-def _parse(xml: bytes) -> etree._Element:
+def parse(xml: bytes) -> etree._Element:
+    """Parse XML in UTF-8, fetching and expanding nothing; comments and processing instructions are left out.
+
+    Raises ContractBroken for what is not XML or has a DOCTYPE.
+    """
     # A parser per answer: lxml parsers are not to be shared between threads, and large answers are read in one.
     parser = etree.XMLParser(
         encoding="utf-8",
@@ -71,7 +99,7 @@ def _parse(xml: bytes) -> etree._Element:
     return root
 
 
-def _in_utf8(body: bytes, content_type: str) -> bytes:
+def in_utf8(body: bytes, content_type: str) -> bytes:
     """Decide the charset: byte order mark, HTTP header, XML declaration, in this order (RFC 7303 clause 3).
 
     Where header and declaration disagree and it matters, neither is believed: the wrong one gives wrong names.
@@ -104,23 +132,55 @@ def _decoded(body: bytes, charset: str) -> bytes:
         raise ContractBroken("the answer is not in the charset it declares") from None
 
 
-def _fault_11(fault: etree._Element) -> Fault:
-    code = _text(fault.find("faultcode"))
-    return _fault(code, _text(fault.find("faultstring")), fault.find("detail"))
+def _fault(fault: etree._Element) -> Fault:
+    """Read a fault of either version by local names: some servers write one version's members in the other."""
+    code, subcode = _child(fault, "Code"), ""
+    inner = _child(code, "Subcode")
+    while inner is not None:
+        subcode, inner = _code(_child(inner, "Value")), _child(inner, "Subcode")
+    detail = _child(fault, "detail", "Detail")
+    name, content = "", None
+    if detail is not None:
+        children = list(detail)
+        name = etree.QName(children[0]).localname if children else ""
+        content = _stripped(tree(children[0] if len(children) == 1 else detail))
+    return Fault(
+        _code(_child(fault, "faultcode") if code is None else _child(code, "Value")),
+        _reason(fault),
+        name,
+        content,
+        subcode,
+    )
 
 
-def _fault_12(fault: etree._Element) -> Fault:
-    ns = f"{{{SOAP_12}}}"
-    code = _text(fault.find(f"{ns}Code/{ns}Value"))
-    return _fault(code, _text(fault.find(f"{ns}Reason/{ns}Text")), fault.find(f"{ns}Detail"))
+def _child(element: etree._Element | None, *names: str) -> etree._Element | None:
+    if element is None:
+        return None
+    return next((child for child in element if etree.QName(child).localname in names), None)
 
 
-def _fault(code: str, reason: str, detail: etree._Element | None) -> Fault:
-    first = next(iter(detail), None) if detail is not None else None
-    name = "" if first is None else etree.QName(first).localname
-    content = {} if first is None else {etree.QName(item).localname: _text(item) for item in first}
-    return Fault(code.rpartition(":")[2], reason, name, content)
+def _code(element: etree._Element | None) -> str:
+    return _text(element).rpartition(":")[2]
+
+
+def _reason(fault: etree._Element) -> str:
+    """Return what the fault says, in Spanish where it says it in several languages (SOAP 1.2 clause 5.4.2)."""
+    reason = _child(fault, "Reason")
+    if reason is None:
+        return _text(_child(fault, "faultstring"))
+    texts = [child for child in reason if etree.QName(child).localname == "Text"]
+    spanish = [text for text in texts if text.get(_LANGUAGE, "").lower().partition("-")[0] == "es"]
+    return _text((spanish or texts or [None])[0])
 
 
 def _text(element: etree._Element | None) -> str:
     return "" if element is None else (element.text or "").strip()[:_LONGEST_TEXT]
+
+
+def _stripped(content: Any) -> Any:
+    """Take the white space off the texts of a tree."""
+    if isinstance(content, str):
+        return content.strip()
+    if isinstance(content, dict):
+        return {name: _stripped(value) for name, value in content.items()}
+    return [_stripped(value) for value in content] if isinstance(content, list) else content
