@@ -1,20 +1,24 @@
-"""Writes the tables of docs/reference that repeat what the code knows: settings, referral states, code lists.
+"""Writes the tables of docs/reference that repeat what the code knows: settings, referral states, code lists,
+manifest keys, converters.
 
 Run ``python deploy/reference.py`` after a change to one of them; a test compares the pages with the code.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from adapters.converters import CONVERTERS
 from gateway.referrals import states
 from gateway.settings import Settings
 from schemas.codes import code_list
 
-PAGES = Path(__file__).resolve().parent.parent / "docs" / "reference"
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ROOT / "docs" / "reference"
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _MEANING = {
@@ -35,6 +39,56 @@ _MEANING = {
     "poll_interval_s": "Seconds between two polls of a recipient",
     "retry_first_s": "Seconds before the second attempt of a delivery; doubled each time, six hours at most",
     "retry_attempts": "Attempts before a delivery waits for a person",
+}
+
+_BLOCKS_OF_MANIFEST = {
+    "auth": "auth",
+    "security": "security",
+    "xroad": "xroad",
+    "restRequest": "request (rest)",
+    "paging": "request.paging (rest)",
+    "soapRequest": "request (soap)",
+    "sqlRequest": "request (sql)",
+    "fileRequest": "request (file)",
+    "dataset": "datasets.NAME",
+    "send": "send",
+    "poll": "poll",
+    "bulk": "bulk.NAME",
+    "rule": "outcomes[]",
+}
+_CONVERTER = {
+    "after-comma": "The part after the first comma, for names written `SURNAMES, NAMES`",
+    "before-comma": "The part before the first comma",
+    "boolean": "`true`/`false`, also as JSON's own",
+    "boolean-si-no": "`SI`/`NO` and their abbreviations, in any case, as a truth value",
+    "cedula": "A cédula (no dots, no check digit); refused if it is none",
+    "collapse-spaces": "One space between words, none around",
+    "date-dmy": "`dd/mm/yyyy` to `yyyy-mm-dd`; no such day is refused",
+    "date-dmy-loose": "As `date-dmy`, with one-digit days and months, `-` or `.` between, and a time that is cut off",
+    "date-ymd": "`yyyymmdd` or `yyyy/mm/dd` to `yyyy-mm-dd`",
+    "date10": "The first ten characters of an ISO date or dateTime, as written: never moved through a time zone",
+    "decimal": "A number with a decimal point, kept as text",
+    "decimal-comma": "A number with a decimal comma and perhaps thousand dots, to one with a decimal point",
+    "email": "Something of the form of an e-mail address",
+    "integer": "A whole number",
+    "lower": "Lower case",
+    "mobile": "A Paraguayan mobile number, to `5959…`",
+    "month-year": "`JUNIO/2017`, `06/2017` or `2017-6` to `2017-06`",
+    "no-control": "Without control characters",
+    "no-value": "`-`, `S/D`, `No tiene` and the like become absent",
+    "not-future": "Refuses a day or month that lies ahead",
+    "pad2": "Zeros in front, to two characters",
+    "pad3": "Zeros in front, to three characters",
+    "pad4": "Zeros in front, to four characters",
+    "pad7": "Zeros in front, to seven characters",
+    "ruc": "A RUC `number-digit`; the check digit is recomputed",
+    "strip": "No white space around",
+    "strip-zeros": "No zeros in front",
+    "text": "A whole number may stand where a text belongs",
+    "thousand-dots": "A whole number with thousand dots, as in guaraníes",
+    "to-dmy": "`yyyy-mm-dd` to `dd/mm/yyyy`, on the way out",
+    "upper": "Upper case",
+    "uuid": "A UUID, in lower case",
 }
 
 
@@ -128,8 +182,47 @@ def fields() -> str:
     return _table(("Dataset", "Field", "Spanish", "English", "Label"), rows)
 
 
+def manifest() -> str:
+    """Return every key a manifest may have, with its place, from the schema."""
+    schema = json.loads((ROOT / "schemas" / "manifest.schema.json").read_text(encoding="utf-8"))
+    rows = [(f"`{key}`", _kind(spec, schema), _told(spec, schema)) for key, spec in schema["properties"].items()]
+    for block in ("limits", "breaker", "retry", "tls"):
+        rows += _members(block, schema["properties"][block], schema)
+    for name in _BLOCKS_OF_MANIFEST:
+        rows += _members(_BLOCKS_OF_MANIFEST[name], schema["$defs"][name], schema)
+    return _table(("Key", "Type", "Meaning"), rows)
+
+
+def _members(prefix: str, spec: dict[str, Any], schema: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(f"`{prefix}.{key}`", _kind(each, schema), _told(each, schema)) for key, each in spec["properties"].items()]
+
+
+def _told(spec: dict[str, Any], schema: dict[str, Any]) -> str:
+    target = schema["$defs"][spec["$ref"].rpartition("/")[2]] if "$ref" in spec else {}
+    told = spec.get("description") or target.get("description", "")
+    return f"{told} Default `{json.dumps(spec['default'])}`.".strip() if "default" in spec else told
+
+
+def _kind(spec: dict[str, Any], schema: dict[str, Any]) -> str:
+    if "$ref" in spec:
+        name = spec["$ref"].rpartition("/")[2]
+        target = schema["$defs"][name]
+        return name if target.get("type") == "object" else _kind(target, schema) if "type" in target else name
+    if "enum" in spec:
+        return ", ".join(f"`{json.dumps(value)}`" for value in spec["enum"])
+    found = spec.get("type", "any")
+    return found if isinstance(found, str) else " or ".join(found)
+
+
+def converters() -> str:
+    """Return the converters by name with what each does."""
+    return _table(("Converter", "What it does"), [(f"`{name}`", _CONVERTER[name]) for name in sorted(CONVERTERS)])
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings,
+    "manifest": manifest,
+    "converters": converters,
     "state-diagram": state_diagram,
     "moves": moves,
     "business-status": business_status,

@@ -26,6 +26,7 @@ from gateway.cli.context import Context, open_context
 from gateway.cli.db import bring_up
 from gateway.cli.demo import scenario
 from gateway.cli.demo.clients import callers, key_file, register
+from gateway.cli.demo.pension import pension
 from gateway.cli.demo.processes import DidNotStart, Institution, Processes, free_port
 from gateway.cli.demo.report import print_next, print_report, summary
 from gateway.cli.population import register_population
@@ -42,11 +43,18 @@ _READY_WITHIN_S = 40.0
 _SETTLED_WITHIN_S = 60.0
 
 
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True, help=_("Mostrar todo el recorrido con instituciones simuladas."))
 def demo(
+    context: typer.Context,
     leave: Annotated[bool, typer.Option("--exit", help=_("Terminar al final en vez de seguir sirviendo."))] = False,
     as_json: Annotated[bool, typer.Option("--json", help=_("Resumen en JSON en la última línea."))] = False,
 ) -> None:
     """Show the whole journey with five simulated institutions; exit 1 when a referral was lost or the log is broken."""
+    if context.invoked_subcommand is not None:
+        return
     settings = load_settings()
     if not settings.embedded:
         typer.echo(_("La demostración usa el servidor incluido: quite SIIS_DATABASE_URL."), err=True)
@@ -64,6 +72,9 @@ def demo(
             embedded.stop(settings.data_dir)
     if told["lost"] or not told["audit"]["ok"]:
         raise typer.Exit(1)
+
+
+app.command("pension", help=_("Cruzar los datos de quienes piden la pensión universal."))(pension)
 
 
 async def _demo(settings: Settings, console: Console, *, leave: bool, as_json: bool) -> dict[str, Any]:

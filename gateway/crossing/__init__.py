@@ -1,0 +1,1 @@
+"""Crosses what several institutions say of one person into advice for an official; it decides nothing."""
