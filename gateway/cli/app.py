@@ -14,8 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.errors import ManifestError, UnknownAdapter
 from audit.errors import AuditError, UnsafeKeyFile
-from gateway.cli import adapter, audit, client, db, population, referral, serve, token, worker
-from gateway.cli.demo import demo
+from gateway.cli import adapter, audit, client, crossing, db, demo, population, referral, register, serve, token, worker
 from gateway.identity.errors import KeyFileError
 from gateway.settings import SettingsError
 from gateway.vault import MissingKey
@@ -42,12 +41,14 @@ app.add_typer(db.app, name="db")
 app.add_typer(client.app, name="client")
 app.add_typer(population.app, name="population")
 app.add_typer(adapter.app, name="adapter")
+app.add_typer(register.app, name="register")
 app.add_typer(referral.app, name="referral")
+app.add_typer(crossing.app, name="crossing")
 app.add_typer(audit.app, name="audit")
 client.app.command("token", help=_("Pedir un token como lo hace un sistema cliente."))(token.token)
 app.command("serve", help=_("Servir las interfaces HTTP."))(serve.serve)
 app.command("worker", help=_("Entregar referencias y recoger contrarreferencias."))(worker.worker)
-app.command("demo", help=_("Mostrar todo el recorrido con instituciones simuladas."))(demo)
+app.add_typer(demo.app, name="demo")
 
 
 def run() -> None:

@@ -18,6 +18,7 @@ from gateway.crossing.pension import UNASKED
 from gateway.crossing.service import Crossing
 from gateway.runtime import open_runtime
 from gateway.settings import load_settings
+from schemas.codes import label
 from schemas.text import _
 
 app = typer.Typer(help=_("Cruces de datos para quien decide."), no_args_is_help=True)
@@ -80,6 +81,10 @@ def advice_json(advice: Advice) -> dict[str, Any]:
             }
             for finding in advice.findings
         ],
+        "absent": [
+            {"dataset": answer.dataset, "institution": answer.institution, "receipt": answer.receipt}
+            for answer in advice.absent
+        ],
         "missing": list(advice.missing),
         "unasked": list(UNASKED),
     }
@@ -101,6 +106,11 @@ def print_advice(console: Console, who: str, advice: Advice) -> None:
         origin = f"{source.institution} ({source.system or source.dataset}{when})"
         line = f"  {weights[finding.weight]} {finding.text} — {origin}"
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-    for missing in advice.missing:
+    if advice.absent:
+        names = ", ".join(f"{label('datasets', answer.dataset)} ({answer.institution})" for answer in advice.absent)
+        line = "  · " + _("No consta en: {names}.").format(names=names)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    unasked = {"cattle": _("Ninguna fuente dice si tiene más de 30 cabezas de ganado.")}
+    for missing in (*advice.missing, *(unasked[code] for code in UNASKED)):
         line = "  ! " + _("Falta: {what}").format(what=missing)
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -41,8 +41,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What the facts add up to, for a person to decide; ``missing`` names what could not be learnt, and why."""
+    """What the facts add up to, for a person to decide.
+
+    ``absent`` are the sources that say they have nothing; ``missing`` names what could not be learnt, and why.
+    """
 
     verdict: Verdict
     findings: tuple[Finding, ...]
+    absent: tuple[Answer, ...]
     missing: tuple[str, ...]

@@ -53,14 +53,16 @@ def advise(answers: Mapping[str, Answer], today: date) -> Advice:
     """Weigh the answers, by dataset, on a day of Asunción."""
     identity = answers["identity"]
     if identity.state != "found":
-        return Advice("incomplete", (), (_why_missing(identity),))
+        return Advice("incomplete", (), (), (_why_missing(identity),))
     findings: list[Finding] = []
     findings += _alive(answers)
     findings += _old_enough(answers, today)
     findings += _resident(answers, today)
     findings += _excluded(answers, today)
     missing = tuple(_why_missing(answer) for answer in answers.values() if answer.state in ("denied", "unavailable"))
-    return Advice(_verdict(findings, missing), tuple(findings), missing)
+    told = {finding.answer.dataset for finding in findings}
+    absent = tuple(answer for name, answer in sorted(answers.items()) if answer.state == "absent" and name not in told)
+    return Advice(_verdict(findings, missing), tuple(findings), absent, missing)
 
 
 def _verdict(findings: list[Finding], missing: tuple[str, ...]) -> Verdict:
@@ -178,11 +180,13 @@ def _resident(answers: Mapping[str, Answer], today: date) -> list[Finding]:
         return [Finding("residence", "look", _("La radicación no trae fecha."), residence)]
     years, day = age_on(since, today), _shown(since.isoformat())
     if naturalised and years >= YEARS_NATURALISED:
-        text = _("Naturalizada; radicada desde el {day}. Ninguna fuente dice desde cuándo es paraguaya: pida la carta.")
+        text = _(
+            "Nacionalidad por naturalización, radicación desde el {day}; ninguna fuente dice su fecha: pida la carta."
+        )
         return [Finding("naturalised", "look", text.format(day=day), residence)]
     least = YEARS_NATURALISED if naturalised else YEARS_FOREIGN
     weight: Weight = "for" if years >= least else "against"
-    text = _("Radicada desde el {day}: {years} años de los {least} que pide la ley.")
+    text = _("Radicación desde el {day}: {years} años de los {least} que pide la ley.")
     return [Finding("residence", weight, text.format(day=day, years=years, least=least), residence)]
 
 
@@ -207,16 +211,16 @@ def _excluded(answers: Mapping[str, Answer], today: date) -> list[Finding]:
         findings.append(Finding("on-payroll", "against" if recent else "note", text, payroll))
     if insurance.state == "found":
         kind, enrolled = insurance.facts.get("insured_type"), insurance.facts.get("enrolled")
-        last = insurance.facts.get("last_period")
+        last = _shown_month(insurance.facts.get("last_period"))
         if kind == "pensioner":
             findings.append(
                 Finding("other-pension", "against", _("Cobra una jubilación o pensión del IPS."), insurance)
             )
         elif kind == "holder" and enrolled is True:
-            text = _("Asegurada por su trabajo; último aporte {month}.").format(month=last or "—")
+            text = _("Con seguro del IPS por su trabajo; último aporte {month}.").format(month=last)
             findings.append(Finding("insured", "against", text, insurance))
         else:
-            text = _("Sin aportes vigentes al IPS; último {month}.").format(month=last or "—")
+            text = _("Sin aportes vigentes al IPS; último {month}.").format(month=last)
             findings.append(Finding("not-contributing", "note", text, insurance))
     if taxes.state == "found":
         active = taxes.facts.get("status") == "active"
@@ -238,6 +242,10 @@ def _why_missing(answer: Answer) -> str:
 
 def _day(text: object) -> date | None:
     return date.fromisoformat(text) if isinstance(text, str) and text else None
+
+
+def _shown_month(text: object) -> str:
+    return f"{text[5:]}/{text[:4]}" if isinstance(text, str) and len(text) == 7 else "—"
 
 
 def _shown(text: object) -> str:

@@ -37,14 +37,14 @@ async def at_house(siis: Siis, house: House) -> Siis:
 @on_the_loop
 async def test_the_connected_systems_are_listed(at_house: Siis) -> None:
     listed = (await run(at_house, "adapter", "list", "--json")).json()
-    assert {adapter["name"]: adapter["kind"] for adapter in listed} == {
+    connected = {adapter["name"]: adapter["kind"] for adapter in listed if adapter["connected"]}
+    assert connected == {
         "identificaciones": "rest",
         "identificaciones-soap": "soap",
         "mds": "soap",
         "minna": "file",
         "mspbs": "rest",
     }
-    assert all(adapter["connected"] for adapter in listed)
     assert "identificaciones-soap" in (await run(at_house, "adapter", "list")).out
 
 

@@ -22,7 +22,7 @@ from gateway.vault import write_secret
 
 # Client id → institution and scopes. Each institution's system has its own key, as in production.
 CLIENTS: dict[str, tuple[str, frozenset[str]]] = {
-    "demo-utgs": ("UTGS", frozenset({"referrals.create", "referrals.read", "status.read"})),
+    "demo-utgs": ("UTGS", frozenset({"producers.read", "referrals.create", "referrals.read", "status.read"})),
     "demo-mds": ("MDS", frozenset({"disclosures.create"})),
     "demo-mtess": ("MTESS", frozenset({"disclosures.create"})),
     "demo-snpp": ("SNPP", frozenset({"disclosures.create"})),

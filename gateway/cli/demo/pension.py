@@ -28,7 +28,7 @@ from gateway.settings import Settings, load_settings
 from gateway.vault import write_secret
 from schemas.text import _
 
-PERSONS, SEED = 200, 1
+PERSONS, SEED = 600, 1
 # The population these applicants are registered as; the number of the law.
 _APPLICANTS = 7322
 INSTITUTIONS = (
@@ -109,13 +109,15 @@ async def _cross(settings: Settings, console: Console) -> dict[str, Any]:
 async def _take_registers(runtime: Runtime, console: Console) -> list[dict[str, Any]]:
     taken = []
     for adapter in runtime.adapters.taking():
+        if not adapter.connected:
+            continue
         for dataset in sorted(adapter.registers):
             while (intake := await runtime.registers.take(adapter, dataset)).outcome in ("taken", "refused"):
                 text = _("{adapter}: {name}, {rows} filas, {rejected} rechazadas")
-                _say(
-                    console,
-                    text.format(adapter=adapter.name, name=intake.name, rows=intake.rows, rejected=intake.rejected),
-                )
+                if intake.outcome == "refused":
+                    text = _("{adapter}: {name} no se toma, {rows} filas, {rejected} rechazadas")
+                counts = {"rows": intake.rows, "rejected": intake.rejected}
+                _say(console, text.format(adapter=adapter.name, name=intake.name, **counts))
                 taken.append(
                     {
                         "adapter": adapter.name,
