@@ -67,11 +67,11 @@ def _check_address(source: YamlFile, name: str, entry: Mapping[str, Any], scheme
         source.refuse(where, _("se esperaba una dirección {scheme}://").format(scheme=schemes[0]))
     if "@" in parts.netloc or parts.query or parts.fragment:
         source.refuse(where, _("una dirección no lleva usuario, clave ni parámetros"))
-    if parts.scheme == "http" and not _private(host):
+    if parts.scheme == "http" and not private(host):
         source.refuse(where, _("http:// solo dentro de una red privada; se esperaba https://"))
 
 
-def _private(host: str) -> bool:
+def private(host: str) -> bool:
     """Say whether a host is this machine's, of a private network, or named without a domain, as inside a cluster."""
     try:
         return ipaddress.ip_address(host).is_private

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +27,13 @@ Headers = Sequence[tuple[str, str]]
 COMMON_HEADERS: Headers = (("User-Agent", "siis-gateway"), ("Accept-Encoding", "identity"))
 
 
+# What a server says in the handshake of one whose certificate it does not take (RFC 8446 clause 6.2); in TLS 1.3 it
+# reaches us when the request is on its way already, and unread.
+_REFUSES_US = re.compile(
+    r"received fatal alert: (?:\w*Certificate\w*|UnknownCA|AccessDenied|DecryptError|HandshakeFailure)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back: status, headers, and the whole body."""
@@ -33,6 +41,14 @@ class Answer:
     status: int
     headers: httpx.Headers
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What TLS needs beside the system's authorities, in PEM: our certificate with its key, and further authorities."""
+
+    certificate: str = field(default="", repr=False)
+    ca: str = ""
 
 
 class _Client(httpx.AsyncClient):
@@ -56,17 +72,23 @@ class _Client(httpx.AsyncClient):
         return response
 
 
-def open_client(connect_s: float, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+def open_client(
+    connect_s: float, transport: httpx.AsyncBaseTransport | None = None, tls: Tls | None = None
+) -> httpx.AsyncClient:
     """Make the client of one producer. ``connect_s`` bounds a connection's opening; tests hand in a transport.
 
     Time and size are given to :func:`ask` for each request.
     """
-    return _Client(transport or _transport(connect_s))
+    return _Client(transport or _transport(connect_s, tls or Tls()))
 
 
-def _transport(connect_s: float) -> HttpxTransport:
+def _transport(connect_s: float, tls: Tls) -> HttpxTransport:
     builder = ClientBuilder().connect_timeout(timedelta(seconds=connect_s)).follow_redirects(False).referer(False)
     builder = builder.no_proxy().gzip(False).brotli(False).zstd(False).deflate(False)
+    if tls.certificate:
+        builder = builder.identity_pem(tls.certificate.encode())
+    if tls.ca:
+        builder = builder.add_root_certificate_pem(tls.ca.encode())
     return HttpxTransport(builder.build())
 
 
@@ -138,6 +160,8 @@ def _failure(error: httpx.RequestError | PyreqwestError, *, in_body: bool) -> Ca
         told = " ".join(item["message"] for item in (causes or ())[1:])  # the first one is the address
         # The transport calls a reset after the request a ConnectError too, and a timeout while waiting for the answer
         # a ConnectTimeout; only this text tells whether a connection was ever made. Without it: it may have been.
+        if _REFUSES_US.search(told):
+            return CallFailed("handshake refused", acted=False, again=False)
         if "client error (Connect)" in told and "certificate" in told:
             return CallFailed("certificate refused", acted=False, again=False)
         if "client error (Connect)" in told:

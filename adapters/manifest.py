@@ -201,10 +201,11 @@ def _wrong(content: Any) -> tuple[list[str | int], str]:
     # The library that explains is slow to import, so only a refused manifest pays for it.
     from jsonschema.exceptions import best_match
 
-    return _explain(best_match(explain(_schema(), content)))
+    return explain_violation(best_match(explain(_schema(), content)))
 
 
-def _explain(error: ValidationError) -> tuple[list[str | int], str]:
+def explain_violation(error: ValidationError) -> tuple[list[str | int], str]:
+    """Say where a file of ours breaks its schema, and how."""
     path: list[str | int] = list(error.absolute_path)
     expected: Any = error.validator_value
     match error.validator:
@@ -252,7 +253,7 @@ def _dataset(source: YamlFile, name: str, institution: str) -> Dataset:
         name=name,
         identifier=spec["identifier"],
         request=spec["request"],
-        query=_table(source, (*where, "request", "query"), spec["request"].get("query", {})),
+        query=_query(source, (*where, "request", "query"), spec),
         body=_table(source, (*where, "body"), spec.get("body", {})),
         root=_expression(source, (*where, "root"), spec.get("root")),
         rules=_rules(source, where, spec, _FETCH_OUTCOMES),
@@ -287,7 +288,7 @@ def _bulk(source: YamlFile, name: str, institution: str) -> Bulk:
     return Bulk(
         name=name,
         request=spec["request"],
-        query=_table(source, (*where, "request", "query"), spec["request"].get("query", {})),
+        query=_query(source, (*where, "request", "query"), spec),
         body=_table(source, (*where, "body"), spec.get("body", {})),
         items=_expression(source, (*where, "items"), spec.get("items")),
         system=spec["subject"]["system"],
@@ -303,7 +304,7 @@ def _sending(source: YamlFile) -> Sending:
     spec = source.content["send"]
     return Sending(
         request=spec["request"],
-        query=_table(source, ("send", "request", "query"), spec["request"].get("query", {})),
+        query=_query(source, ("send", "request", "query"), spec),
         body=_table(source, ("send", "body"), spec["body"]),
         rules=_rules(source, ("send",), spec, _SEND_OUTCOMES),
     )
@@ -324,7 +325,7 @@ def _polling(source: YamlFile, spec: Mapping[str, Any]) -> Polling:
             source.refuse(["poll", "fields", field], _("debe estar y ser obligatorio (required: true)"))
     return Polling(
         request=spec["request"],
-        query=_table(source, ("poll", "request", "query"), spec["request"].get("query", {})),
+        query=_query(source, ("poll", "request", "query"), spec),
         body=_table(source, ("poll", "body"), spec.get("body", {})),
         items=_expression(source, ("poll", "items"), spec.get("items")),
         cursor=_expression(source, ("poll", "cursor"), spec.get("cursor")),
@@ -356,6 +357,12 @@ def _table(source: YamlFile, where: tuple[str, ...], spec: Mapping[str, Any]) ->
         except ValueError as error:
             source.refuse([*where, name], str(error))
     return FieldTable(compiled)
+
+
+def _query(source: YamlFile, where: tuple[str, ...], spec: Mapping[str, Any]) -> FieldTable:
+    """Compile the parameters of an address; the query of a database is a text, and its kind's to read."""
+    query = spec["request"].get("query", {})
+    return _table(source, where, query if isinstance(query, dict) else {})
 
 
 def _expression(source: YamlFile, where: tuple[str, ...], text: str | None) -> Expression | None:

@@ -9,97 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from schemas.errors import InvalidIdentifier
-from schemas.ids import parse_cedula, parse_uuid
+from adapters.converters import ADMITS, CONVERTERS, DAYS, TYPED, Converter, Unfit
 from schemas.text import _
 
 Expression = Callable[[Any], Any]
 _MISSING = object()
-_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
-_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
-_DMY_DATE = re.compile(r"(\d{2})/(\d{2})/(\d{4})\Z", re.ASCII)
-# C0 except tab and line ends (white space, left to collapse-spaces), DEL and C1.
-_CONTROL = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0xA0)])
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*|\"[^\"\\]+\""
+_ONE_MEMBER = re.compile(rf"({_NAME})\Z", re.ASCII)
+_JOINED_MEMBERS = re.compile(rf"join\('([^'\\]*)', \[((?:{_NAME})(?:, ?(?:{_NAME}))*)\]\)\Z", re.ASCII)
 
 
-class Unfit(ValueError):
-    """A value does not fit its converter; the text is the rule it broke, never the value."""
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Members of the document itself, joined by ``glue`` where there are several: most fields ask for no more."""
 
-
-def _date10(text: str) -> str:
-    """Cut the date off a dateTime as it is written: a birth date is never shifted through a time zone."""
-    day = text[:10]
-    if not _ISO_DATE.match(day) or (len(text) > 10 and text[10] not in "T Z+-"):
-        raise Unfit("not a date")
-    return _real(day)
-
-
-def _date_dmy(text: str) -> str:
-    match = _DMY_DATE.match(text)
-    if match is None:
-        raise Unfit("not a dd/mm/yyyy date")
-    return _real(f"{match[3]}-{match[2]}-{match[1]}")
-
-
-def _to_dmy(text: str) -> str:
-    day = _date10(text)
-    return f"{day[8:]}/{day[5:7]}/{day[:4]}"
-
-
-def _real(day: str) -> str:
-    try:
-        date.fromisoformat(day)
-    except ValueError:
-        raise Unfit("no such day in the calendar") from None
-    return day
-
-
-def _cedula(text: str) -> str:
-    try:
-        return parse_cedula(text)
-    except InvalidIdentifier:
-        raise Unfit("not a cédula") from None
-
-
-def _uuid(text: str) -> str:
-    try:
-        return str(parse_uuid(text))
-    except InvalidIdentifier:
-        raise Unfit("not a UUID") from None
-
-
-def _no_control(text: str) -> str:
-    return text if text.isprintable() else text.translate(_CONTROL)
-
-
-def _collapse_spaces(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _same(text: str) -> str:
-    return text
-
-
-#: The converters a manifest may name; ``text`` says that a whole number may stand where a text belongs.
-CONVERTERS: Mapping[str, Callable[[str], str]] = {
-    "cedula": _cedula,
-    "collapse-spaces": _collapse_spaces,
-    "date-dmy": _date_dmy,
-    "date10": _date10,
-    "lower": str.lower,
-    "no-control": _no_control,
-    "strip": str.strip,
-    "text": _same,
-    "to-dmy": _to_dmy,
-    "upper": str.upper,
-    "uuid": _uuid,
-}
+    names: tuple[str, ...]
+    glue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +38,39 @@ class Field:
 
     name: str
     source: Expression | None = None
+    members: Members | None = None
     const: str | int | None = None
-    steps: tuple[Callable[[str], str], ...] = ()
-    numbers: bool = False
+    steps: tuple[Converter, ...] = ()
+    admits: type | None = None
     codes: Mapping[str, str] | None = None
     otherwise: Any = _MISSING
     required: bool = False
-    default: str | None = None
+    default: str | int | bool | None = None
+
+    def convert(self, found: Any) -> tuple[Any, str | None]:
+        """Return what a value found becomes (``None``: absent) and its raw code where it was translated.
+
+        Raises :class:`~adapters.converters.Unfit`.
+        """
+        if found is None:
+            return self.default, None
+        if not isinstance(found, str):
+            if type(found) is not self.admits:
+                raise Unfit("not a text")
+            found = str(found).lower()
+        value = found
+        for step in self.steps:
+            if not value:
+                break
+            value = step(value)
+        if value == "":
+            return self.default, None
+        if self.codes is None:
+            return value, None
+        ours = self.codes.get(value, self.otherwise)
+        if ours is _MISSING:
+            raise Unfit("unknown code")
+        return ours, found
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,30 +84,48 @@ class Mapped:
 
 def compile_expression(text: str) -> Expression:
     """Compile JMESPath; raise ValueError where it is none."""
-    if _PLAIN_NAME.match(text):
-        # Most fields are just this, and a look-up costs a tenth of JMESPath's walk.
-        return lambda document: document.get(text) if isinstance(document, dict) else None
     try:
-        return jmespath.compile(text).search
+        search: Expression = jmespath.compile(text).search
     except JMESPathError:
         raise ValueError(_("no es una expresión JMESPath")) from None
+    members = plain_members(text)
+    if members is None or len(members.names) > 1:
+        return search
+    # Most fields are just this, and a look-up costs a tenth of JMESPath's walk.
+    [name] = members.names
+    return lambda document: document.get(name) if isinstance(document, dict) else None
+
+
+def plain_members(text: str) -> Members | None:
+    """Say which members of the document an expression asks for, where it asks for nothing else."""
+    if (one := _ONE_MEMBER.match(text)) is not None:
+        return Members((one[1].strip('"'),))
+    if (several := _JOINED_MEMBERS.match(text)) is not None:
+        return Members(tuple(name.strip('"') for name in re.findall(_NAME, several[2])), several[1])
+    return None
 
 
 def compile_field(name: str, spec: str | Mapping[str, Any]) -> Field:
     """Compile a field of a manifest (``schemas/manifest.schema.json``, ``$defs/field``); raise ValueError."""
     if isinstance(spec, str):
-        return Field(name, source=compile_expression(spec))
+        return Field(name, source=compile_expression(spec), members=plain_members(spec))
     if "const" in spec:
         return Field(name, const=spec["const"])
     through: Sequence[str] = spec.get("through", ())
     unknown = [step for step in through if step not in CONVERTERS]
     if unknown:
         raise ValueError(_("convertidor desconocido: {name}").format(name=unknown[0]))
+    typed = [step for step in through if step in TYPED]
+    if typed and (len(typed) > 1 or typed[0] != through[-1] or "codes" in spec):
+        raise ValueError(_("{name} debe ser el último paso, y sin códigos").format(name=typed[0]))
+    if any(step == "not-future" and before not in DAYS for before, step in zip(("", *through), through, strict=False)):
+        raise ValueError(_("not-future va después de una fecha"))
     return Field(
         name,
         source=compile_expression(spec["from"]),
+        members=plain_members(spec["from"]),
         steps=tuple(CONVERTERS[step] for step in through if step != "text"),
-        numbers="text" in through,
+        admits=next((ADMITS[step] for step in through if step in ADMITS), None),
         codes=spec.get("codes"),
         otherwise=spec.get("otherwise", _MISSING),
         required=spec.get("required", False),
@@ -163,51 +137,30 @@ class FieldTable:
     """Fields read from one document."""
 
     def __init__(self, fields: Iterable[Field]) -> None:
-        self._fields = tuple(fields)
-        self.names = tuple(field.name for field in self._fields)
+        self.fields = tuple(fields)
+        self.names = tuple(field.name for field in self.fields)
 
     def read(self, document: Any) -> Mapped:
         """Read every field; a field that is absent or empty is left out, a required one then is a problem."""
         values: dict[str, Any] = {}
         raw: dict[str, str] = {}
         problems: list[tuple[str, str]] = []
-        for field in self._fields:
+        for field in self.fields:
+            if field.source is None:
+                values[field.name] = field.const
+                continue
             try:
-                value = _read(field, document, raw)
+                value, code = field.convert(field.source(document))
             except Unfit as error:
                 problems.append((field.name, str(error)))
                 continue
             except JMESPathError:
                 problems.append((field.name, "of another type than the contract's"))
                 continue
+            if code is not None:
+                raw[field.name] = code
             if value is not None:
                 values[field.name] = value
             elif field.required:
                 problems.append((field.name, "missing"))
         return Mapped(values, raw, tuple(problems))
-
-
-def _read(field: Field, document: Any, raw: dict[str, str]) -> str | int | None:
-    if field.source is None:
-        return field.const
-    found = field.source(document)
-    if field.numbers and type(found) is int:
-        found = str(found)
-    if found is None:
-        return field.default
-    if not isinstance(found, str):
-        raise Unfit("not a text")
-    value = found
-    for step in field.steps:
-        if not value:
-            break
-        value = step(value)
-    if not value:
-        return field.default
-    if field.codes is None:
-        return value
-    raw[field.name] = found
-    ours = field.codes.get(value, field.otherwise)
-    if ours is _MISSING:
-        raise Unfit("unknown code")
-    return None if ours is None else str(ours)

@@ -30,7 +30,11 @@ class Identifier:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where an outcome comes from: adapter, institution, time (UTC), SHA-256 of the raw answer, effort."""
+    """Where an outcome comes from: adapter, institution, time (UTC), SHA-256 of the raw answer, effort.
+
+    ``register`` names the file it was read from, where the answer comes from a register taken before: ``at`` is then
+    when that was taken, and ``raw_sha256`` the file's.
+    """
 
     adapter: str
     institution: str
@@ -38,6 +42,7 @@ class Provenance:
     raw_sha256: bytes | None
     duration_ms: int
     attempts: int
+    register: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +168,17 @@ class Register(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a poll brought: replies in the recipient's order, unreadable rows, and the cursor to continue from."""
+    """What a poll brought: replies in the recipient's order, unreadable rows, and the cursor to continue from.
+
+    ``source`` names what they stood in, where that has a name: a file.
+    """
 
     items: tuple[Reply, ...]
     rejects: tuple[RejectedRow, ...]
     cursor: str
     more: bool
     provenance: Provenance
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

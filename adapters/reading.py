@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date
 from typing import Any
 from uuid import UUID
@@ -118,18 +118,18 @@ def read_replies(
         if mapped.problems:
             rejects.extend(RejectedRow(number, column, what) for column, what in mapped.problems[:1])
             continue
-        values = mapped.values
-        replies.append(
-            Reply(
-                **{
-                    **values,
-                    "referral_id": UUID(values["referral_id"]),
-                    "occurred_on": date.fromisoformat(values["occurred_on"]),
-                    "raw_codes": mapped.raw_codes,
-                }
-            )
-        )
+        replies.append(reply_of(mapped.values, mapped.raw_codes))
     return tuple(replies), tuple(rejects)
+
+
+def reply_of(values: Mapping[str, Any], raw_codes: Mapping[str, str]) -> Reply:
+    """Make a reply of the fields read by a manifest's table, which makes sure of the required ones."""
+    typed = {
+        "referral_id": UUID(values["referral_id"]),
+        "occurred_on": date.fromisoformat(values["occurred_on"]),
+        "raw_codes": raw_codes,
+    }
+    return Reply(**{**values, **typed})
 
 
 def message_document(message: ReferralMessage) -> dict[str, Any]:

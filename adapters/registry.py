@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -82,13 +84,17 @@ class NotConnected(ProducerAdapter):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where adapters come from: folders of manifests, the file of connections, the folder of secrets."""
+    """Where adapters come from: folders of manifests, the file of connections, the folder of secrets.
+
+    ``held`` makes what answers for an adapter's registers once they are taken.
+    """
 
     manifest_dirs: tuple[Path, ...]
     connections: Path | None
     secrets_dir: Path | None
     transport: httpx.AsyncBaseTransport | None = None
     now: Callable[[], datetime] = utc_now
+    held: Callable[[ProducerAdapter], Adapter] | None = None
 
 
 class Adapters:
@@ -128,6 +134,10 @@ class Adapters:
     def polling(self) -> tuple[Adapter, ...]:
         """Return the adapters that are polled for counter-referrals, by name."""
         return tuple(adapter for adapter in self if adapter.polls)
+
+    def taking(self) -> tuple[ProducerAdapter, ...]:
+        """Return the adapters with whole registers to take, by name."""
+        return tuple(adapter for adapter in self._by_name.values() if adapter.registers)
 
     async def close(self) -> None:
         """Release all connections."""
@@ -191,9 +201,14 @@ class Adapters:
         self._made = made
         self._by_name = {adapter.name: adapter for adapter in sorted(adapters, key=lambda item: item.name)}
         in_order = sorted(adapters, key=lambda item: (item.manifest.order, item.name))
-        datasets = {dataset for adapter in adapters for dataset in adapter.datasets}
+        answering: list[Adapter] = []
+        for adapter in in_order:
+            answering.append(adapter)
+            if adapter.registers and self._sources.held is not None:
+                answering.append(self._sources.held(adapter))
+        datasets = {dataset for source in answering for dataset in source.datasets}
         self._holding: dict[str, tuple[Adapter, ...]] = {
-            dataset: tuple(adapter for adapter in in_order if dataset in adapter.datasets) for dataset in datasets
+            dataset: tuple(source for source in answering if dataset in source.datasets) for dataset in datasets
         }
         self._serving = {service: adapter for adapter in adapters for service in adapter.services}
 
@@ -251,13 +266,15 @@ def load_adapters(
     *,
     transport: httpx.AsyncBaseTransport | None = None,
     now: Callable[[], datetime] = utc_now,
+    held: Callable[[ProducerAdapter], Adapter] | None = None,
 ) -> Adapters:
     """Read every manifest in the folders and connect those that have a connection.
 
-    ``transport`` stands in for the network in tests. Raises :class:`~adapters.errors.ManifestError` for the first thing
-    wrong in a manifest or connection, two manifests of one name or for one service, or a secret that is not there.
+    ``transport`` stands in for the network in tests; ``held`` makes what answers for an adapter's registers once they
+    are taken. Raises :class:`~adapters.errors.ManifestError` for the first thing wrong in a manifest or connection, two
+    manifests of one name or for one service, or a secret that is not there.
     """
-    return Adapters(Sources(tuple(manifest_dirs), connections, secrets_dir, transport, now))
+    return Adapters(Sources(tuple(manifest_dirs), connections, secrets_dir, transport, now, held))
 
 
 def connect(
@@ -274,6 +291,19 @@ def connect(
     return kind_of(manifest).connect(
         manifest, guard, connection, partial(read_secret, manifest, secrets_dir), transport
     )
+
+
+def rehearse(manifest: Manifest, connection: Connection, secrets_dir: Path) -> ProducerAdapter:
+    """Make an adapter for the conformance kit: it takes rehearsals in place of permits, and speaks to this machine only.
+
+    Raises ValueError for an address elsewhere, ManifestError for a secret that is not there.
+    """
+    host = urlsplit(connection.address).hostname
+    if host is not None and not ip_address(host).is_loopback:
+        raise ValueError("a rehearsal is with this machine only")
+    adapter = connect(manifest, connection, secrets_dir)
+    adapter.rehearsing = True
+    return adapter
 
 
 def schemes_of(manifest: Manifest) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from consent.models import (
     REPLIES,
     SEND,
     SERVICE_PREFIX,
+    TAKE,
     AgreementRef,
     Caller,
     ConsentFact,
@@ -142,8 +143,11 @@ def _subject_refusals(request: Request, facts: SubjectFacts, policy: Policy) -> 
 
 
 def _may_be_unknown(request: Request, policy: Policy) -> bool:
-    """Of a person we know nothing about, only identity may be asked, under a public duty (DESIGN 9.5)."""
-    if request.action == POLL:
+    """Of a person we know nothing about, only identity may be asked, under a public duty (DESIGN 9.5).
+
+    A poll or a whole register is about nobody in particular; what it brings is decided when it is asked for.
+    """
+    if request.action in (POLL, TAKE):
         return True
     if request.action == SEND:
         return request.registers_subject

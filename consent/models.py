@@ -20,6 +20,7 @@ from schemas.permit import Permit
 FETCH = "disclosure.fetch"
 SEND = "referral.send"
 POLL = "reply.poll"
+TAKE = "register.take"
 
 SERVICE_PREFIX = "service:"
 REPLIES = "replies"

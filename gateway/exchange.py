@@ -101,7 +101,7 @@ class Exchange:
         for name in asked.presented:
             if name not in dataset.get("presents", ()):
                 raise errors.BadRequest("unknown-field", pointer=f"/presented/{name}")
-        if adapter is not None and asked.dataset not in adapter.datasets:
+        if adapter is not None and asked.dataset not in adapter.datasets | adapter.registers:
             raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
         identifier = _identifier(asked)
         who, facts = await self._subjects.find(identifier.system, identifier.value)
@@ -109,7 +109,10 @@ class Exchange:
         decision = decide(request, facts, self._policies.current)
         if decision.permit is None:
             await self._refuse(request, decision, facts, asked.correlation, started)
-        sources = self._adapters.holding(request.dataset) if adapter is None else (adapter,)
+        sources = self._adapters.holding(request.dataset)
+        if adapter is not None:
+            # Its own system, or the register taken of it.
+            sources = tuple(source for source in sources if source.name == adapter.name)
         if not sources:
             raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
         known_by = await self._known_by(sources[0], request.dataset, who, identifier)
@@ -247,6 +250,8 @@ def _told(outcome: FetchOutcome) -> dict[str, Any]:
         "duration_ms": provenance.duration_ms,
         "attempts": provenance.attempts,
     }
+    if provenance.register:
+        told["register"] = provenance.register
     if provenance.raw_sha256 is not None:
         told["answer_sha256"] = provenance.raw_sha256.hex()
     if isinstance(outcome, Malformed | Unavailable):

@@ -22,6 +22,8 @@ from gateway.identity.keys import load_ring
 from gateway.identity.models import Issuer
 from gateway.identity.oauth import TokenServer
 from gateway.identity.tokens import TokenChecker
+from gateway.intake.held import HeldRegisters
+from gateway.intake.registers import RegisterIntake
 from gateway.intake.replies import ReplyIntake
 from gateway.producers.service import HealthKeeper, open_adapters
 from gateway.referrals.service import ReferralService
@@ -54,6 +56,7 @@ class Runtime:
     statuses: StatusService
     delivery: Delivery
     replies: ReplyIntake
+    registers: RegisterIntake
 
 
 def load_signer(settings: Settings) -> Signer:
@@ -86,7 +89,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             await policies.load(connection)
         directory = ClientDirectory(database, now=utc_now)
         await directory.load()
-        adapters = open_adapters(settings)
+        adapters = open_adapters(settings, held=lambda adapter: HeldRegisters(adapter, database, vault))
         stack.push_async_callback(adapters.close)
         subjects = SubjectLookup(database, vault)
         stack.push_async_callback(subjects.close)
@@ -124,6 +127,13 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
                 plan=Plan(settings.retry_first_s, settings.retry_attempts),
             ),
             replies=ReplyIntake(database=database, audit=audit, policies=policies, referrals=referrals),
+            registers=RegisterIntake(
+                database=database,
+                vault=vault,
+                audit=audit,
+                policies=policies,
+                rejects_dir=settings.data_dir / "rejects",
+            ),
         )
         stop = asyncio.Event()
         keeper = HealthKeeper(database, adapters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -43,6 +44,14 @@ class Vault:
     def index(self, system: str, value: str) -> bytes:
         """Return the blind index of an identifier."""
         return crypto.blind_index(self._index_key, system, value)
+
+    def register_index(self, system: str) -> Callable[[str], bytes]:
+        """Return the blind index of registers for identifiers of one system: another one than that of persons."""
+        return crypto.quick_indexer(self._index_key, f"register/{system}")
+
+    def rows(self, column: str, whole: UUID) -> crypto.RowCipher:
+        """Return what seals and opens the numbered rows of one whole (a register's file) in one column."""
+        return crypto.RowCipher(self._field_key, _context(column, whole))
 
 
 async def open_vault(connection: AsyncConnection, kek: bytes) -> Vault:

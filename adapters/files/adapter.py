@@ -1,44 +1,65 @@
-"""Speaks to a producer through folders on its SFTP server: one file per referral out, files of replies in."""
+"""Speaks to a producer through folders: one file per referral out, files of replies in, whole registers in."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import io
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-import asyncssh
 import httpx
 
 from adapters.base import ProducerAdapter, Secrets
 from adapters.connections import Connection
-from adapters.files.csvfile import WrongFile, read_rows, write_row
+from adapters.errors import ContractBroken
+from adapters.files.checksum import check_sum
+from adapters.files.errors import WrongFile
+from adapters.files.folder import Entry, GivenFiles, Link, LocalFolder, Session, read
+from adapters.files.formats import Format, compile_format
+from adapters.files.register import FileRegister, Spool
+from adapters.files.rows import read_rows
+from adapters.files.seen import Seen
 from adapters.files.sftp import SftpLink
-from adapters.manifest import Dataset, Manifest, Polling, Sending
+from adapters.files.writing import write_row
+from adapters.manifest import Bulk, Dataset, Manifest, Polling, Sending
 from adapters.mapping import FieldTable
 from adapters.models import (
     AlreadyTaken,
     FetchOutcome,
+    NotFound,
     Page,
     PollOutcome,
     ReferralMessage,
+    Register,
     RejectedRow,
     Reply,
     SendOutcome,
     Taken,
 )
-from adapters.reading import Unsayable, read_replies
+from adapters.reading import Unsayable, reply_of
 from adapters.resilience import Call, Guard
+from schemas.canonical import sha256
 from schemas.text import _
 
-_OFF_LOOP_BYTES = 32 * 1024
+_LONGEST_NAME = 255
+_STILL_S = 2.0
 _Read = tuple[tuple[Reply, ...], tuple[RejectedRow, ...]]
 
 
 class FileAdapter(ProducerAdapter):
-    """Folders on an SFTP server."""
+    """Folders on an SFTP server, or on this machine."""
 
     schemes = ("sftp", "file")
+
+    @classmethod
+    def check(cls, manifest: Manifest) -> None:
+        """Refuse options of a file that do not go together."""
+        _formats(manifest)
 
     @classmethod
     def connect(
@@ -49,7 +70,14 @@ class FileAdapter(ProducerAdapter):
         secret: Secrets,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> FileAdapter:
-        """Make the adapter; refuse a host key that is none."""
+        """Make the adapter; refuse a host key that is none, and an SFTP server without a user."""
+        parts = urlsplit(connection.address)
+        if parts.scheme == "file":
+            if parts.netloc:
+                connection.source.refuse([manifest.name, "address"], _("se esperaba file:///carpeta"))
+            return cls(manifest, guard, LocalFolder(Path(unquote(parts.path))))
+        if manifest.auth["type"] != "password":
+            manifest.source.refuse(["auth", "type"], _("un servidor SFTP pide type: password"))
         password = secret("auth", "secret")
         try:
             link = SftpLink(connection.address, connection.host_key, manifest.auth["username"], password)
@@ -57,9 +85,22 @@ class FileAdapter(ProducerAdapter):
             connection.source.refuse([manifest.name, "host_key"], _("no es una clave pública de SSH"))
         return cls(manifest, guard, link)
 
-    def __init__(self, manifest: Manifest, guard: Guard, link: SftpLink) -> None:
+    @classmethod
+    def of_files(cls, manifest: Manifest, paths: Iterable[Path]) -> FileAdapter:
+        """Make an adapter that takes files a person names, whatever their name, for the registers of a manifest."""
+        bulk = {name: replace(spec, request={**spec.request, "match": "*"}) for name, spec in manifest.bulk.items()}
+        made = cls(replace(manifest, bulk=bulk), Guard(manifest), GivenFiles(paths))
+        made.still_s = 0.0
+        return made
+
+    def __init__(self, manifest: Manifest, guard: Guard, link: Link) -> None:
         super().__init__(manifest, guard)
         self._link = link
+        #: Seconds in which a file without a side file must not have changed to be taken for complete.
+        self.still_s = _STILL_S
+        self._formats = _formats(manifest)
+        # What a file held the last time, or what was wrong with it: one that lies there unchanged is not fetched again.
+        self._known: dict[tuple[str, tuple[Entry, Entry | None]], bytes | str] = {}
 
     async def close(self) -> None:
         """End the connection."""
@@ -83,62 +124,140 @@ class FileAdapter(ProducerAdapter):
         self, call: Call, *, spec: Sending, message: ReferralMessage, query: Mapping[str, Any], content: bytes
     ) -> SendOutcome:
         """Upload under another name, then rename: the recipient never sees half a file, nor the same one twice."""
-        final = f"{spec.request['folder']}/{message.referral_id}.csv"
+        folder, final = spec.request["folder"], f"{message.referral_id}.csv"
         part = f"{final}.part"
-        async with self._link.session(call) as sftp:
-            if await sftp.exists(final):
+        async with self._link.session(call) as session:
+            if await session.exists(folder, final):
                 return AlreadyTaken("", call.provenance())
-            async with sftp.open(part, "wb") as file:
-                await file.write(content)
+            await session.write(folder, part, content)
             call.sent = True
-            try:
-                await sftp.rename(part, final)
-            except (asyncssh.SFTPFailure, asyncssh.SFTPFileAlreadyExists):
-                # SFTP version 3 says no more than "failure" of a name already taken.
-                if not await sftp.exists(final):
-                    raise
-                await sftp.remove(part)
+            if not await session.rename(folder, part, final):
+                await session.remove(folder, part)
                 return AlreadyTaken("", call.provenance())
         return Taken("", call.provenance())
 
     async def _poll(
         self, call: Call, *, spec: Polling, cursor: str | None, query: Mapping[str, Any], content: bytes
     ) -> PollOutcome:
-        """Take the first file after the cursor, which is the name of the last one taken."""
-        folder, most = spec.request["folder"], self.manifest.limits.max_body
-        pattern, after = spec.request.get("match", "*.csv"), cursor or ""
-        async with self._link.session(call) as sftp:
-            names = [str(name) for name in await sftp.listdir(folder)]
-            waiting = sorted(name for name in names if name > after and _wanted(name, pattern))
-            if not waiting:
-                return Page((), (), after, False, call.provenance())
-            async with sftp.open(f"{folder}/{waiting[0]}", "rb") as file:
-                raw = cast(bytes, await file.read(most + 1))
-        call.took(raw)
-        if len(raw) > most:
-            # The file stays where it is, and the note of it is the intake's; the files behind it go on.
-            read: _Read = (), (RejectedRow(0, "", f"the file is longer than {most} bytes"),)
-        elif len(raw) > _OFF_LOOP_BYTES:
-            read = await asyncio.to_thread(_read, raw, spec.request, spec.table)
-        else:
-            read = _read(raw, spec.request, spec.table)
-        return Page(*read, waiting[0], len(waiting) > 1, call.provenance())
+        """Take the first file, by name, whose content was not taken before."""
+        folder, format, most = spec.request["folder"], self._formats["poll"], self.manifest.limits.max_body
+        seen = Seen(cursor)
+        async with self._link.session(call) as session:
+            entries = await session.entries(folder)
+            waiting = [pair for pair in _complete(entries, spec.request, format) if not seen.passes(pair[0])]
+            for place, (entry, side) in enumerate(waiting, start=1):
+                raw = await read(session, folder, entry.name, most)
+                if not seen.take(entry, sha256(raw)):
+                    continue
+                beside = b"" if side is None else await read(session, folder, side.name, most)
+                call.took(raw)
+                found = await asyncio.to_thread(_read, raw, beside, entry.name, format, spec.table, most)
+                more = place < len(waiting)
+                return Page(*found, seen.cursor(entries), more, call.provenance(), source=entry.name)
+        return Page((), (), seen.cursor(entries), False, call.provenance())
+
+    async def _bulk(self, call: Call, *, spec: Bulk, taken: Collection[bytes]) -> Register | NotFound:
+        """Fetch the first file, by name, whose content was not taken; one that is still being written waits."""
+        folder, format, most = spec.request["folder"], self._formats[f"bulk {spec.name}"], self.manifest.limits.max_body
+        async with self._link.session(call) as session:
+            waiting = _complete(await session.entries(folder), spec.request, format)
+            self._known = {key: what for key, what in self._known.items() if key[0] != folder or key[1] in waiting}
+            fresh = [pair for pair in waiting if (folder, pair) not in self._known]
+            if fresh and format.checksum is None and self.still_s:
+                await asyncio.sleep(self.still_s)
+                later = await session.entries(folder)
+                fresh = [pair for pair in fresh if pair[0] in later]
+            for pair in (pair for pair in waiting if pair in fresh or (folder, pair) in self._known):
+                known = self._known.get((folder, pair))
+                if isinstance(known, str) or known in taken:
+                    continue
+                spool = Spool()
+                try:
+                    found = await _fetched(session, folder, pair, spool, format, most)
+                except BaseException:
+                    spool.close()
+                    raise
+                self._known[folder, pair] = found
+                if isinstance(found, bytes) and found not in taken:
+                    call.raw_sha256 = found
+                    return FileRegister(pair[0].name, found, call.provenance(), spool, format, spec.table)
+                spool.close()
+        for pair in waiting:
+            wrong = self._known.get((folder, pair))
+            if isinstance(wrong, str):
+                raise ContractBroken(wrong)
+        return NotFound(call.provenance())
+
+
+def _formats(manifest: Manifest) -> dict[str, Format]:
+    """Compile the file options of every verb; refuse those that contradict each other."""
+    found = {}
+    places: list[tuple[tuple[str, ...], Mapping[str, Any]]] = []
+    if manifest.poll is not None:
+        places.append((("poll",), manifest.poll.request))
+    places += [(("bulk", name), spec.request) for name, spec in manifest.bulk.items()]
+    for place, request in places:
+        try:
+            found[" ".join(place)] = compile_format(request)
+        except ValueError as error:
+            manifest.source.refuse([*place, "request"], str(error))
+    return found
+
+
+def _complete(entries: Sequence[Entry], request: Mapping[str, Any], format: Format) -> list[tuple[Entry, Entry | None]]:
+    """Return the files asked for, each with its side file where one is agreed; without it a file is not complete."""
+    pattern, by_name = request.get("match", "*.csv"), {entry.name: entry for entry in entries}
+    found = []
+    for entry in entries:
+        side = by_name.get(f"{entry.name}.{format.checksum}")
+        if _wanted(entry.name, pattern) and (side is not None or format.checksum is None):
+            found.append((entry, side))
+    return found
 
 
 def _wanted(name: str, pattern: str) -> bool:
-    return not name.startswith(".") and fnmatchcase(name, pattern)
+    unfinished = name.startswith(".") or name.endswith((".part", ".tmp", ".filepart", ".md5", ".sha256"))
+    plain = name.isprintable() and len(name) <= _LONGEST_NAME
+    return plain and not unfinished and fnmatchcase(name, pattern)
 
 
-def _read(raw: bytes, request: Mapping[str, Any], table: FieldTable) -> _Read:
+async def _fetched(
+    session: Session, folder: str, pair: tuple[Entry, Entry | None], spool: Spool, format: Format, most: int
+) -> bytes | str:
+    """Bring a file here; return its SHA-256, or what is wrong with it."""
+    entry, side = pair
+    if entry.size > most:
+        return f"the file is longer than {most} bytes"
+    async with aclosing(session.blocks(folder, entry.name)) as blocks:
+        async for block in blocks:
+            await asyncio.to_thread(spool.add, block)
+            if spool.size > most:
+                return f"the file is longer than {most} bytes"
+    digest = spool.finish()
+    if side is not None and format.checksum is not None:
+        beside = await read(session, folder, side.name, most)
+        try:
+            await asyncio.to_thread(check_sum, spool.file, beside, entry.name, format.checksum)
+        except WrongFile as error:
+            return str(error)
+    return digest
+
+
+def _read(raw: bytes, beside: bytes, name: str, format: Format, table: FieldTable, most: int) -> _Read:
+    """Read a file of replies; what is wrong with it as a whole is the note of row 0, and the files behind it go on."""
+    replies: list[Reply] = []
     rejects: list[RejectedRow] = []
-    rows: list[tuple[int, dict[str, str]]] = []
+    if len(raw) > most:
+        return (), (RejectedRow(0, "", f"the file is longer than {most} bytes"),)
     try:
-        for row in read_rows(raw, request):
-            if isinstance(row, RejectedRow):
-                rejects.append(row)
-            else:
-                rows.append(row)
+        if format.checksum is not None:
+            check_sum(io.BytesIO(raw), beside, name, format.checksum)
+        for batch in read_rows(raw, format, table):
+            for row in batch:
+                if isinstance(row, RejectedRow):
+                    rejects.append(row)
+                else:
+                    replies.append(reply_of(row.facts, row.raw_codes))
     except WrongFile as error:
         return (), (RejectedRow(0, "", str(error)),)
-    replies, more = read_replies(table, rows)
-    return replies, tuple(sorted((*rejects, *more), key=lambda item: item.row))
+    return tuple(replies), tuple(rejects)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 from urllib.parse import urlsplit
 
 import asyncssh
 
 from adapters.errors import CallFailed
+from adapters.files.folder import BLOCK, Entry, Session
 from adapters.resilience import Call
 
 _LOST = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
+# A server that does not say what a name stands for means a file.
+_FILES = (asyncssh.FILEXFER_TYPE_REGULAR, asyncssh.FILEXFER_TYPE_UNKNOWN)
 
 
 class SftpLink:
@@ -32,7 +36,7 @@ class SftpLink:
         self._client: asyncssh.SFTPClient | None = None
 
     @asynccontextmanager
-    async def session(self, call: Call) -> AsyncIterator[asyncssh.SFTPClient]:
+    async def session(self, call: Call) -> AsyncIterator[Session]:
         """Lend the session for a call; whatever goes wrong becomes CallFailed, a doubtful connection is dropped.
 
         At the call's deadline the connection is cut from outside: cancelled, the library still waits for the server to
@@ -41,7 +45,7 @@ class SftpLink:
         client = await self._open()
         cutting = asyncio.get_running_loop().call_at(call.deadline, self._drop)
         try:
-            yield client
+            yield _Remote(client)
         except (asyncssh.Error, OSError) as error:
             if isinstance(error, asyncssh.SFTPError) and not isinstance(error, _LOST):
                 raise CallFailed(f"sftp: {type(error).__name__}") from None
@@ -88,3 +92,42 @@ class SftpLink:
         if self._connection is not None:
             self._connection.abort()
         self._connection = self._client = None
+
+
+class _Remote:
+    def __init__(self, client: asyncssh.SFTPClient) -> None:
+        self._client = client
+
+    async def entries(self, folder: str) -> list[Entry]:
+        found = []
+        for item in await self._client.readdir(folder):
+            attributes = item.attrs
+            if attributes.type in _FILES:
+                modified = int(attributes.mtime or 0) * 1_000_000_000 + int(attributes.mtime_ns or 0)
+                found.append(Entry(str(item.filename), attributes.size or 0, modified))
+        return sorted(found)
+
+    async def blocks(self, folder: str, name: str) -> AsyncGenerator[bytes, None]:
+        async with self._client.open(f"{folder}/{name}", "rb") as file:
+            while block := cast(bytes, await file.read(BLOCK)):
+                yield block
+
+    async def exists(self, folder: str, name: str) -> bool:
+        return bool(await self._client.exists(f"{folder}/{name}"))
+
+    async def write(self, folder: str, name: str, content: bytes) -> None:
+        async with self._client.open(f"{folder}/{name}", "wb") as file:
+            await file.write(content)
+
+    async def rename(self, folder: str, name: str, new: str) -> bool:
+        try:
+            await self._client.rename(f"{folder}/{name}", f"{folder}/{new}")
+        except (asyncssh.SFTPFailure, asyncssh.SFTPFileAlreadyExists):
+            # SFTP version 3 says no more than "failure" of a name already taken.
+            if not await self.exists(folder, new):
+                raise
+            return False
+        return True
+
+    async def remove(self, folder: str, name: str) -> None:
+        await self._client.remove(f"{folder}/{name}")

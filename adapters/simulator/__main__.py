@@ -16,6 +16,21 @@ _MODULES = {
     "mds": "adapters.simulator.mds",
     "mspbs": "adapters.simulator.mspbs",
     "minna": "adapters.simulator.minna",
+    "registro-civil": "adapters.simulator.registro_civil",
+    "ips": "adapters.simulator.ips",
+    "mds-beneficios": "adapters.simulator.mds_beneficios",
+    "mds-padron": "adapters.simulator.mds_padron",
+    "senadis": "adapters.simulator.senadis",
+    "indi": "adapters.simulator.indi",
+    "migraciones": "adapters.simulator.migraciones",
+    "dnit": "adapters.simulator.dnit",
+    "sfp": "adapters.simulator.sfp",
+    "sfp-persona": "adapters.simulator.sfp_persona",
+    "mec": "adapters.simulator.mec",
+    "mec-establecimientos": "adapters.simulator.mec_establecimientos",
+    "mspbs-salud": "adapters.simulator.mspbs_salud",
+    "minna-abrazo": "adapters.simulator.minna_abrazo",
+    "mtess": "adapters.simulator.mtess",
 }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
-import time
-
 from adapters.simulator.people import NOT_FOUND, cedula_key, load, record
-from adapters.simulator.settings import USER, Office, Settings
+from adapters.simulator.settings import Office, Settings
+from adapters.simulator.tokens import Tokens
 from adapters.simulator.web import JSON, Reply, Request, json_reply, not_found
 
 _PERSON = "/frontend-identificaciones/api/persona/obtenerPersonaPorCedula/"
@@ -21,31 +19,18 @@ class Identificaciones(Office):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._people = load(settings.persons, settings.seed)
-        self._tokens: dict[bytes, float] = {}
+        self._tokens = Tokens(settings.password, self.switches)
 
     async def handle(self, request: Request) -> Reply:
         """Answer ``POST /security`` and the person query."""
         if request.method == "GET" and request.path.startswith(_PERSON):
             return self._person(request)
         if request.method == "POST" and request.path == "/security":
-            return self._token(request)
+            return self._tokens.session(request)
         return not_found()
 
-    def _token(self, request: Request) -> Reply:
-        login = request.json()
-        if login is None:
-            return json_reply(400, {"success": False})
-        if login.get("username") != USER or login.get("password") != self.settings.password:
-            return json_reply(200, {"success": False})
-        token = secrets.token_urlsafe(32)
-        self._tokens[token.encode()] = time.monotonic()
-        return json_reply(200, {"token": token, "success": True})
-
     def _person(self, request: Request) -> Reply:
-        kind, _, token = request.headers.get(b"authorization", b"").partition(b" ")
-        issued = self._tokens.get(token) if kind.lower() == b"bearer" else None
-        if issued is None or time.monotonic() - issued >= self.switches["token_life_s"]:
-            self._tokens.pop(token, None)
+        if not self._tokens.believed(request):
             return json_reply(401, {"mensaje": "Token inválido o expirado"})
         person = self._people.get(cedula_key(request.path[len(_PERSON) :]) or "")
         content = {"error": NOT_FOUND} if person is None else record(person)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import zlib
 from datetime import date, datetime, timedelta, timezone
+from itertools import chain
 from zoneinfo import ZoneInfo
 
+from adapters.simulator.pension_cases import households
 from adapters.simulator.population import SimPerson, generate
 
 _ASUNCION = ZoneInfo("America/Asuncion")
@@ -23,10 +25,10 @@ _NATIONALITIES = {
 
 
 def load(persons: int, seed: int) -> dict[str, SimPerson]:
-    """Return everybody who has a cédula, by cédula."""
+    """Return everybody who has a cédula, by cédula, the named applicants of the pension among them."""
     return {
         person.cedula: person
-        for household in generate(persons, seed)
+        for household in chain(generate(persons, seed), households())
         for person in household.members
         if person.cedula is not None
     }
@@ -46,6 +48,13 @@ def midnight(day: date) -> str:
     return local.replace(tzinfo=timezone(timedelta(hours=hours))).isoformat()
 
 
+def nationality(person: SimPerson) -> str:
+    """Return the nationality as the register writes it; a Paraguayan with a foreign document is a naturalised one."""
+    if person.nationality == "PRY" and person.foreign_documents:
+        return "PARAGUAYA NATURALIZADA"
+    return _NATIONALITIES.get(person.nationality, person.nationality)
+
+
 def record(person: SimPerson) -> dict[str, str]:
     """Return the fields both services answer, by their own names, without those that are empty."""
     fields = {
@@ -55,7 +64,7 @@ def record(person: SimPerson) -> dict[str, str]:
         "sexo": person.sex,
         "fechNacim": midnight(person.birth_date),
         "estadoCivil": person.marital_status,
-        "nacionalidadBean": _NATIONALITIES.get(person.nationality, person.nationality),
+        "nacionalidadBean": nationality(person),
         "profesionBean": person.profession,
     }
     return {name: value for name, value in fields.items() if value}

@@ -121,3 +121,18 @@ COVERAGE = {
     "vocational-training": 0.42, "universal-pension": 0.62, "health-control": 0.50, "tekopora": 0.58,
 }  # fmt: skip
 COVERAGE_OF_OTHERS = 0.55
+
+# What institutions know, besides the services above (adapters/simulator/dossier.py)
+FORMAL_WORK = {True: 0.08, False: 0.34}  # aged 19 to 64, in poverty or not
+WORK_AFTER_65 = 0.06
+PUBLIC_EMPLOYMENT = 0.22  # of formal work; the others contribute to the social insurance
+PAST_EMPLOYMENT = 0.25  # of those not working now: contributed once
+RETIRED_BY_INSURANCE = 0.09  # aged 60 and over, not working
+INSURED_CHILDREN = 0.7  # of those with an insured adult in the household
+TAXPAYERS = {True: 0.05, False: 0.2}  # aged 18 and over, in poverty or not
+TAXPAYER_STATES = Table(("ACTIVO", 0.7), ("SUSPENSION TEMPORAL", 0.14), ("CANCELADO", 0.14), ("BLOQUEADO", 0.02))
+CERTIFIED = {"mild": 0.35, "severe": 0.6}  # disability → with a certificate
+CERTIFICATE_EXPIRED = 0.15
+KNOWN_TO_INDI = 0.9  # of those who live in an indigenous community
+RESIDENCE_RECORDED = 0.85  # of foreigners
+EXTRA_DOSES = 0.45  # aged 5 and over: vaccinated against influenza or COVID-19

@@ -26,7 +26,7 @@ class Settings:
 
 
 class Office:
-    """An institution with nothing but its switches and a counter; the five build on it."""
+    """An institution with nothing but its switches and a counter; all build on it."""
 
     name = ""
     scheme = "http"

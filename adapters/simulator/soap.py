@@ -1,15 +1,20 @@
-"""The little of SOAP 1.1 the simulated services need: read one operation, write an answer or a fault."""
+"""The little of SOAP the simulated services need: read one operation, write an answer or a fault, in 1.1 or 1.2."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from lxml import etree
 
 from adapters.simulator.web import XML, Reply, Request
 
 _ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
+SOAP_12 = "http://www.w3.org/2003/05/soap-envelope"
+_MEDIA = {_ENVELOPE: XML, SOAP_12: "application/soap+xml; charset=utf-8"}
+#: What SOAP 1.2 clause 5.4.6 calls the codes of 1.1.
+_CODES_12 = {"Client": "Sender", "Server": "Receiver"}
 _WSDL = Path(__file__).parents[1] / "manifests" / "wsdl"
 #: What an element holds: nothing said, a text, or elements in order.
 Content = str | Sequence[tuple[str, "Content"]]
@@ -30,17 +35,17 @@ def wsdl(name: str, request: Request) -> Reply:
     return Reply(200, text.replace(f"http://localhost/{name}", f"{address}/{name}").encode(), XML)
 
 
-def read(body: bytes, namespace: str) -> tuple[str, dict[str, str]]:
-    """Return the operation's name and its parameters; raise :class:`Fault` for what is no SOAP 1.1 call of ours."""
+def read(body: bytes, namespace: str, envelope: str = _ENVELOPE) -> tuple[str, dict[str, str]]:
+    """Return the operation's name and its parameters; raise :class:`Fault` for what is no call of ours."""
     # Entities stay unread and nothing is fetched: what a stranger sends may be hostile.
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         root = etree.fromstring(body, parser)
     except etree.XMLSyntaxError:
         raise Fault("Client", "Couldn't create SOAP message due to exception: XML reader error") from None
-    if root.getroottree().docinfo.internalDTD is not None or root.tag != f"{{{_ENVELOPE}}}Envelope":
-        raise Fault("Client", "Not a SOAP 1.1 message")
-    call = root.find(f"{{{_ENVELOPE}}}Body/*")
+    if root.getroottree().docinfo.internalDTD is not None or root.tag != f"{{{envelope}}}Envelope":
+        raise Fault("Client", "Not a SOAP message of this version")
+    call = root.find(f"{{{envelope}}}Body/*")
     if call is None or etree.QName(call).namespace != namespace:
         raise Fault("Client", "Cannot find dispatch method")
     parameters = {
@@ -49,12 +54,37 @@ def read(body: bytes, namespace: str) -> tuple[str, dict[str, str]]:
     return etree.QName(call).localname, parameters
 
 
-def answer(namespace: str, element: str, content: Content, *, qualified: bool, effect: bool = True) -> Reply:
+def answer(
+    namespace: str,
+    element: str,
+    content: Content,
+    *,
+    qualified: bool,
+    effect: bool = True,
+    version: str = _ENVELOPE,
+    charset: str = "utf-8",
+) -> Reply:
     """Answer an element of the service's namespace; ``qualified`` says whether its children are in it too."""
-    envelope, body = _envelope(namespace)
+    envelope, body = _envelope(namespace, version)
     child = etree.SubElement(body, f"{{{namespace}}}{element}")
     _fill(child, content, f"{{{namespace}}}" if qualified else "")
-    return Reply(200, etree.tostring(envelope, xml_declaration=True, encoding="UTF-8"), XML, effect=effect)
+    media = _MEDIA[version].replace("utf-8", charset)
+    written = cast(bytes, etree.tostring(envelope, xml_declaration=True, encoding=charset))
+    return Reply(200, written, media, effect=effect)
+
+
+def fault_12(error: Fault) -> Reply:
+    """Answer a fault of SOAP 1.2 (part 1 clause 5.4), with status 400 for the sender's and 500 for our own."""
+    envelope, body = _envelope("", SOAP_12)
+    element = etree.SubElement(body, f"{{{SOAP_12}}}Fault")
+    code = etree.SubElement(element, f"{{{SOAP_12}}}Code")
+    etree.SubElement(code, f"{{{SOAP_12}}}Value").text = f"S:{_CODES_12[error.code]}"
+    text = etree.SubElement(etree.SubElement(element, f"{{{SOAP_12}}}Reason"), f"{{{SOAP_12}}}Text")
+    text.set("{http://www.w3.org/XML/1998/namespace}lang", "es")
+    text.text = error.text
+    status = 400 if error.code == "Client" else 500
+    content = etree.tostring(envelope, xml_declaration=True, encoding="UTF-8")
+    return Reply(status, content, _MEDIA[SOAP_12], effect=False)
 
 
 def fault(namespace: str, error: Fault) -> Reply:
@@ -75,9 +105,10 @@ def unauthorized() -> Reply:
     return Reply(401, b"<html><body>401 Unauthorized</body></html>", "text/html", effect=False, headers=(challenge,))
 
 
-def _envelope(namespace: str) -> tuple[etree._Element, etree._Element]:
-    envelope = etree.Element(f"{{{_ENVELOPE}}}Envelope", nsmap={"S": _ENVELOPE, "ns2": namespace})
-    return envelope, etree.SubElement(envelope, f"{{{_ENVELOPE}}}Body")
+def _envelope(namespace: str, version: str = _ENVELOPE) -> tuple[etree._Element, etree._Element]:
+    prefixes = {"S": version, "ns2": namespace} if namespace else {"S": version}
+    envelope = etree.Element(f"{{{version}}}Envelope", nsmap=prefixes)
+    return envelope, etree.SubElement(envelope, f"{{{version}}}Body")
 
 
 def _fill(element: etree._Element, content: Content, prefix: str) -> None:

@@ -1,183 +1,219 @@
-"""Reads a WSDL file once and gives its operations: build a request, read an answer.
+"""Reads a service description once and gives its operations, each compiled when somebody asks for it.
 
-zeep reads the WSDL and builds and checks requests. Answers are walked by its types here: zeep itself, strict or not,
-takes any namespace, makes ``None`` of an impossible value (which it logs), and reads an unknown boolean as false.
+zeep loads the description and builds and checks requests. Answers are read by the schemas themselves (reader.py):
+zeep, strict or not, takes any namespace, makes ``None`` of an impossible value, and knows no enumerations.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from lxml import etree
-from zeep import Settings
 from zeep.exceptions import Error as ZeepError
-from zeep.wsdl import Document
-from zeep.wsdl.bindings import Soap11Binding
-from zeep.xsd import AnySimpleType, ComplexType, Element, Sequence
-from zeep.xsd.types import builtins
+from zeep.wsdl.bindings import Soap11Binding, Soap12Binding
 
 from adapters.errors import ContractBroken
-from adapters.reading import Unsayable
+from adapters.soap.catalogue import WSDL, Documents, Refused, read_wsdl
+from adapters.soap.message import SOAP_11, SOAP_12
+from adapters.soap.particles import Read
+from adapters.soap.reader import Readers
+from adapters.soap.request import RequestWriter
+from adapters.soap.schema import Schemas, Unusable
 from schemas.text import _
 
-_NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_Reader = Callable[[etree._Element], Any]
-_Children = deque[etree._Element]
+if TYPE_CHECKING:
+    # The examination of a description reads this module with little memory; the client reserves a gigabyte.
+    from adapters.http import Headers
 
-
-class Unusable(ValueError):
-    """A WSDL cannot be used; the text says what of it and why."""
-
-
-class _Files:
-    """What zeep loads documents through: files only, whatever an import asks for."""
-
-    def load(self, url: str) -> bytes:
-        if "://" in url:
-            raise Unusable(_("importa {url}, que no es un archivo").format(url=url))
-        return Path(url).read_bytes()
+_BINDINGS = {
+    SOAP_11: (Soap11Binding, "{http://schemas.xmlsoap.org/wsdl/soap/}"),
+    SOAP_12: (Soap12Binding, "{http://schemas.xmlsoap.org/wsdl/soap12/}"),
+}
+_ANYWHERE = "{*}"
+_MIME = "{http://schemas.xmlsoap.org/wsdl/mime/}"
+# What zeep raises for descriptions it cannot take: its own errors, and many bare ones.
+_REFUSALS = (
+    ZeepError,
+    etree.LxmlError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    AssertionError,
+)
 
 
 class Operation:
-    """One operation of a SOAP 1.1 document/literal binding."""
+    """One operation: builds requests, reads answers.
 
-    def __init__(self, operation: Any) -> None:
-        self._operation = operation
-        self._element: Element = operation.output.body
-        self._read = _reader(self._element.type, self._element.name, {})
-        request = operation.input.body.type
-        self.parameters = {element.name: element.min_occurs > 0 for _name, element in request.elements}
-        self.action = f'"{operation.soapaction or ""}"'
+    ``soap`` is the namespace of its SOAP version; ``answer`` the qualified name of the element in an answer's Body.
+    """
 
-    def build(self, values: Mapping[str, Any]) -> bytes:
-        """Build the envelope of a request; raise :class:`~adapters.reading.Unsayable` for what the WSDL refuses."""
-        try:
-            envelope = self._operation.create(**values).content
-        except ZeepError as error:
-            raise Unsayable(f"the WSDL refuses it at {'.'.join(getattr(error, 'path', None) or ['?'])}") from None
-        except (TypeError, ValueError, LookupError, AttributeError):
-            # What zeep lets through bare: an unknown element, a control character, a value of another type.
-            raise Unsayable("the WSDL refuses it") from None
-        return etree.tostring(envelope, xml_declaration=True, encoding="UTF-8")
+    def __init__(self, soap: str, action: str, writer: RequestWriter, answer: str, read: Read) -> None:
+        self.soap, self.writer, self.answer, self._read = soap, writer, answer, read
+        self.build, self.service_code = writer.build, writer.name
+        if soap == SOAP_11:
+            # SOAP 1.1 clause 6.1.1: a quoted address, also an empty one.
+            self.headers: Headers = (("Content-Type", "text/xml; charset=utf-8"), ("SOAPAction", f'"{action}"'))
+        else:
+            # RFC 3902: the action is a parameter.
+            more = f'; action="{action}"' if action else ""
+            self.headers = (("Content-Type", f"application/soap+xml; charset=utf-8{more}"),)
 
     def read(self, element: etree._Element) -> Any:
-        """Read the element in an answer's Body: texts, whole numbers, booleans, lists for what may repeat.
+        """Read the element in an answer's Body into texts, numbers, objects and lists (content.py).
 
-        Raises ContractBroken unless it is the WSDL's, by qualified name, order, number and type.
+        Raises ContractBroken unless it is the contract's, by qualified name, order, number and type.
         """
-        if element.tag != self._element.qname.text:
-            raise ContractBroken(f"the answer is not {self._element.name} of the contract's namespace")
-        return self._read(element)
-
-
-def load_operations(file: Path) -> dict[str, Operation]:
-    """Read a WSDL file, without network; raise :class:`Unusable` naming what is wrong."""
-    settings = Settings(strict=True, forbid_dtd=True, forbid_entities=True, forbid_external=True)
-    try:
-        document: Any = Document(str(file.resolve()), cast(Any, _Files()), settings=settings)
-    except OSError as error:
-        raise Unusable(_("no se puede leer {file}").format(file=Path(error.filename or file).name)) from None
-    except (ZeepError, etree.LxmlError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise Unusable(_("no es un WSDL que se pueda usar: {why}").format(why=error)) from None
-    operations: dict[str, Operation] = {}
-    for binding in document.bindings.values():
-        if not isinstance(binding, Soap11Binding):
-            continue
-        for operation in cast(Any, binding).all().values():
-            if operation.style != "document" or operation.output is None or operation.output.body is None:
-                raise Unusable(_("la operación {name} no es document/literal").format(name=operation.name))
-            operations[operation.name] = Operation(operation)
-    if not operations:
-        raise Unusable(_("no tiene operaciones de SOAP 1.1"))
-    return operations
-
-
-def _reader(xsd_type: Any, name: str, known: dict[int, _Reader]) -> _Reader:
-    """Compile the reader of a type; ``known`` lets a type hold itself."""
-    found = known.get(id(xsd_type))
-    if found is not None:
-        return found
-    if isinstance(xsd_type, AnySimpleType):
-        return _simple(xsd_type, name)
-    if not isinstance(xsd_type, ComplexType):
-        raise Unusable(_("{name}: no se sabe leer este tipo").format(name=name))
-
-    def read(element: etree._Element) -> dict[str, Any] | None:
-        if element.get(_NIL) in ("true", "1"):
-            return None
-        content: dict[str, Any] = {}
-        children: _Children = deque(element)
-        for part in parts:
-            part(children, content)
-        if children:
-            raise ContractBroken(f"{name}: an element that is not in the contract, or not in its place")
-        return content
-
-    known[id(xsd_type)] = read
-    parts = [_part(element, known) for element in _elements(xsd_type, name)]
-    return read
-
-
-def _elements(xsd_type: Any, name: str) -> Iterator[Element]:
-    """Give the elements of a type that is a plain sequence; anything richer is refused when the WSDL is read."""
-    for _key, particle in xsd_type.elements_nested:
-        members = particle if isinstance(particle, Sequence) and particle.max_occurs == 1 else [particle]
-        for member in members:
-            if not isinstance(member, Element):
-                raise Unusable(_("{name}: solo se leen secuencias de elementos").format(name=name))
-            yield member
-
-
-def _part(element: Element, known: dict[int, _Reader]) -> Callable[[_Children, dict[str, Any]], None]:
-    tag, name = element.qname.text, str(element.name)
-    least, most = element.min_occurs, None if element.max_occurs == "unbounded" else int(element.max_occurs)
-    read = _reader(element.type, name, known)
-
-    def one(children: _Children, content: dict[str, Any]) -> None:
-        if children and children[0].tag == tag:
-            content[name] = read(children.popleft())
-        elif least:
-            raise ContractBroken(f"{name}: missing, or not in its place")
-
-    def several(children: _Children, content: dict[str, Any]) -> None:
-        items = content[name] = []
-        while children and children[0].tag == tag and (most is None or len(items) < most):
-            items.append(read(children.popleft()))
-        if len(items) < least:
-            raise ContractBroken(f"{name}: missing, or not in its place")
-
-    return one if most == 1 else several
-
-
-def _simple(xsd_type: Any, name: str) -> _Reader:
-    def text(element: etree._Element) -> str | None:
-        if len(element):
-            raise ContractBroken(f"{name}: elements where a value belongs")
-        return None if element.get(_NIL) in ("true", "1") else element.text or ""
-
-    def boolean(element: etree._Element) -> bool | None:
-        value = text(element)
-        if value is None:
-            return None
+        name = etree.QName(element)
+        if element.tag != self.answer and self.answer != f"{_ANYWHERE}{name.localname}":
+            raise ContractBroken(f"the answer is not {self.answer.rpartition('}')[2]} of the contract's namespace")
         try:
-            return _BOOLEANS[value.strip()]
-        except KeyError:
-            raise ContractBroken(f"{name}: not a boolean") from None
+            return self._read(element)
+        except RecursionError:
+            raise ContractBroken("the answer is nested too deeply") from None
 
-    def integer(element: etree._Element) -> int | None:
-        value = text(element)
-        if value is None:
-            return None
-        digits = value.strip().removeprefix("-").removeprefix("+")
-        if not (digits.isascii() and digits.isdecimal() and len(digits) < 20):
-            raise ContractBroken(f"{name}: not a whole number")
-        return int(value)
 
-    if isinstance(xsd_type, builtins.Boolean):
-        return boolean
-    # Dates stay texts: the manifest's converters check them one by one, so one bad date does not refuse a page.
-    return integer if isinstance(xsd_type, builtins.Integer) else text
+class Contract:
+    """A service description that was loaded."""
+
+    def __init__(self, documents: Documents, document: Any) -> None:
+        self._document = document
+        self._schemas = Schemas(documents)
+        self._readers = Readers(self._schemas)
+        self._compiled: dict[tuple[str, str | None], Operation] = {}
+
+    def operation(self, name: str, port: str | None = None) -> Operation:
+        """Return an operation of a port, or of the only port that has it, SOAP 1.1 before 1.2.
+
+        Raises :class:`Unusable` for one that is not there, not to be told from another, or that cannot be called.
+        """
+        key = (name, port)
+        if key not in self._compiled:
+            self._compiled[key] = self.compile(self._find(name, port))
+        return self._compiled[key]
+
+    def compile(self, operation: Any) -> Operation:
+        """Compile an operation as zeep loaded it; raise :class:`Unusable` saying why it cannot be called."""
+        try:
+            return self._compile(operation)
+        except RecursionError:
+            raise Unusable(_("sus tipos se contienen sin fin")) from None
+        except Unusable:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise Unusable(_("sus mensajes son de una forma que no se puede leer")) from None
+
+    def _find(self, name: str, port: str | None) -> Any:
+        ports = dict(self._ports())
+        if port is not None:
+            if port not in ports:
+                raise Unusable(_("no tiene el puerto {port}; tiene: {names}").format(port=port, names=", ".join(ports)))
+            ports = {port: ports[port]}
+        for kind, _prefix in _BINDINGS.values():
+            having = {
+                each: binding
+                for each, binding in ports.items()
+                if isinstance(binding, kind) and name in binding._operations
+            }
+            if len({id(binding) for binding in having.values()}) > 1:
+                raise Unusable(
+                    _("varios puertos tienen esta operación: diga port: {names}").format(names=", ".join(having))
+                )
+            for binding in having.values():
+                return binding._operations[name]
+        raise Unusable(_("el WSDL no tiene esta operación"))
+
+    def _ports(self) -> Iterator[tuple[str, Any]]:
+        """Give the SOAP bindings by port; where there is no service, by their own names."""
+        ports = [port for service in self._document.services.values() for port in service.ports.values()]
+        named = [(port.name, port.binding) for port in ports]
+        kinds = tuple(kind for kind, _prefix in _BINDINGS.values())
+        for name, binding in named or [(each.name.localname, each) for each in self._document.bindings.values()]:
+            if isinstance(binding, kinds):
+                yield name, binding
+
+    def _compile(self, operation: Any) -> Operation:
+        soap, prefix = next(
+            (soap, prefix) for soap, (kind, prefix) in _BINDINGS.items() if isinstance(operation.binding, kind)
+        )
+        node = self._node(operation)
+        bodies = list(node.iter(f"{prefix}body"))
+        if any(body.get("use") == "encoded" for body in bodies):
+            raise Unusable(
+                _("es SOAP-encoded, que WS-I Basic Profile excluye; pida a la institución una versión literal")
+            )
+        asked, answered = node.find(f"{WSDL}input"), node.find(f"{WSDL}output")
+        if answered is None or operation.abstract.output_message is None:
+            raise Unusable(_("es de una sola vía: no contesta nada"))
+        if asked is not None and asked.find(f"{_MIME}multipartRelated") is not None:
+            raise Unusable(_("su petición lleva adjuntos"))
+        writer = RequestWriter(operation)
+        body = next(answered.iter(f"{prefix}body"), None)
+        parts = _parts(operation, answered, body, prefix)
+        if operation.style == "rpc":
+            # WS-I BP 1.1 R2717 and R2729; where the binding gives no namespace, none is asked for.
+            namespace = body.get("namespace") if body is not None else None
+            name = f"{operation.name}Response"
+            answer = f"{{{namespace}}}{name}" if namespace else f"{_ANYWHERE}{name}"
+            kinds = [(part, _type_name(part, found)) for part, found in parts]
+            read = self._readers.of_parts(name, kinds)
+            return Operation(soap, operation.soapaction or "", writer, answer, read)
+        if len(parts) != 1 or parts[0][1].element is None:
+            raise Unusable(_("su respuesta no es un solo elemento"))
+        answer = str(parts[0][1].element.qname.text)
+        return Operation(soap, operation.soapaction or "", writer, answer, self._readers.of_element(answer))
+
+    def _node(self, operation: Any) -> etree._Element:
+        """Return the operation in its binding: zeep keeps neither use nor namespace."""
+        binding = operation.binding.name
+        for root in self._schemas.definitions:
+            if (root.get("targetNamespace") or None) != (binding.namespace or None):
+                continue
+            for node in root.findall(f"{WSDL}binding"):
+                for each in node.findall(f"{WSDL}operation"):
+                    if node.get("name") == binding.localname and each.get("name") == operation.name:
+                        return each
+        raise Unusable(_("el WSDL no tiene esta operación"))
+
+
+def load_contract(file: Path) -> Contract:
+    """Read a description, without network; raise :class:`Unusable` naming what is wrong."""
+    documents = Documents(file)
+    try:
+        # zeep warns of messages that it drops; an operation that lost one is refused when it is asked for.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            document = read_wsdl(documents)
+        return Contract(documents, document)
+    except Refused as refused:
+        if refused.kind == "unreadable":
+            raise Unusable(_("no se puede leer {file}: {why}").format(file=file.name, why=refused.what)) from None
+        raise Unusable(_("no es un WSDL que se pueda usar: {why}").format(why=refused.what)) from None
+    except _REFUSALS as error:
+        raise Unusable(_("no es un WSDL que se pueda usar: {why}").format(why=error)) from None
+
+
+def _parts(operation: Any, answered: etree._Element, body: etree._Element | None, prefix: str) -> list[tuple[str, Any]]:
+    """Return the parts of an answer that stand in its Body: not those of headers and attachments."""
+    message = operation.abstract.output_message
+    listed = None if body is None or body.get("parts") is None else str(body.get("parts")).split()
+    elsewhere = {node.get("part") for node in answered.iter(f"{_MIME}content")}
+    for node in answered.iter(f"{prefix}header"):
+        if str(node.get("message")).rpartition(":")[2] == message.name.localname:
+            elsewhere.add(node.get("part"))
+    return [
+        (name, part)
+        for name, part in message.parts.items()
+        if (name in listed if listed is not None else name not in elsewhere)
+    ]
+
+
+def _type_name(name: str, part: Any) -> str:
+    if part.type is None or part.type.qname is None:
+        raise Unusable(_("la parte {name} de su respuesta no tiene un tipo").format(name=name))
+    return str(part.type.qname.text)

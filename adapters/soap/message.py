@@ -62,7 +62,7 @@ def open_envelope(body: bytes, content_type: str) -> etree._Element:
 def content_of(envelope: etree._Element, soap: str) -> etree._Element | Fault:
     """Return the one element in an envelope's Body, or the fault, which may also be of the other SOAP version.
 
-    Raises ContractBroken for an empty Body, one with several elements, and an answer of the other version than ``soap``.
+    Raises ContractBroken for an empty Body, one with several elements, and an answer of another version than ``soap``.
     """
     version = etree.QName(envelope).namespace
     content = envelope.findall(f"{{{version}}}Body/*")
@@ -170,7 +170,7 @@ def _reason(fault: etree._Element) -> str:
         return _text(_child(fault, "faultstring"))
     texts = [child for child in reason if etree.QName(child).localname == "Text"]
     spanish = [text for text in texts if text.get(_LANGUAGE, "").lower().partition("-")[0] == "es"]
-    return _text((spanish or texts or [None])[0])
+    return _text(next(iter([*spanish, *texts]), None))
 
 
 def _text(element: etree._Element | None) -> str:

@@ -64,6 +64,7 @@ def _answer(released: Disclosure) -> Response:
             "institution": provenance.institution,
             "system": provenance.adapter,
             "at": provenance.at,
+            "register": provenance.register or None,
             "answer_sha256": None if provenance.raw_sha256 is None else provenance.raw_sha256.hex(),
         },
         "obligations": released.obligations,

@@ -21,7 +21,7 @@ from gateway.clock import utc_now
 from gateway.runtime import load_signer
 from schemas.text import _
 
-app = typer.Typer(help=_("El registro de auditoría."), no_args_is_help=True)
+app = typer.Typer(help=_("El registro de auditoría."), no_args_is_help=True, add_completion=False)
 
 
 @app.command(help=_("Recalcular todo el registro y nombrar la primera entrada que no concuerda."))

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway import evidence
 from gateway.cli.context import open_context
 from gateway.cli.screen import screen
+from gateway.cli.token import token
 from gateway.identity import service
 from gateway.identity.errors import ClientError, KeyRefused
 from gateway.identity.keys import read_public_key
@@ -26,7 +27,8 @@ from schemas.codes import code_list
 from schemas.ids import uuid7
 from schemas.text import _
 
-app = typer.Typer(help=_("Sistemas clientes y sus claves públicas."), no_args_is_help=True)
+app = typer.Typer(help=_("Sistemas clientes y sus claves públicas."), no_args_is_help=True, add_completion=False)
+app.command("token", help=_("Pedir un token como lo hace un sistema cliente."))(token)
 
 # Reading the log is for auditors: it is given by name only.
 _DEFAULT_SCOPES = frozenset(code_list("scopes")) - {"audit.read"}

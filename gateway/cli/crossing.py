@@ -21,7 +21,7 @@ from gateway.settings import load_settings
 from schemas.codes import label
 from schemas.text import _
 
-app = typer.Typer(help=_("Cruces de datos para quien decide."), no_args_is_help=True)
+app = typer.Typer(help=_("Cruces de datos para quien decide."), no_args_is_help=True, add_completion=False)
 
 
 @app.callback()

@@ -18,7 +18,7 @@ from gateway.database import owner_url, sqlalchemy_url
 from gateway.settings import Settings, load_settings
 from schemas.text import _
 
-app = typer.Typer(help=_("La base de datos."), no_args_is_help=True)
+app = typer.Typer(help=_("La base de datos."), no_args_is_help=True, add_completion=False)
 
 
 @app.command(help=_("Llevar la base de datos a la versión de este programa."))

@@ -24,7 +24,7 @@ from gateway.intake import population
 from gateway.registry.classify import classify
 from schemas.text import _
 
-app = typer.Typer(help=_("Población sintética."), no_args_is_help=True)
+app = typer.Typer(help=_("Población sintética."), no_args_is_help=True, add_completion=False)
 
 
 @app.command(help=_("Generar personas y hogares que no existen y registrarlos."))

@@ -24,7 +24,7 @@ from schemas.errors import InvalidIdentifier
 from schemas.ids import parse_uuid
 from schemas.text import _
 
-app = typer.Typer(help=_("Referencias y contrarreferencias."), no_args_is_help=True)
+app = typer.Typer(help=_("Referencias y contrarreferencias."), no_args_is_help=True, add_completion=False)
 
 
 @app.command(help=_("Mostrar todo lo que pasó con una referencia."))

@@ -17,7 +17,10 @@ from audit import integrator
 from gateway.settings import load_settings
 from schemas.text import _
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command(help=_("Servir las interfaces HTTP."))
 def serve(
     host: Annotated[str | None, typer.Option(help=_("Dirección donde escuchar."))] = None,
     port: Annotated[int | None, typer.Option(help=_("Puerto donde escuchar."))] = None,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import typer
 import uvloop
 from prometheus_client import start_http_server
 
 from audit import integrator
 from gateway.settings import load_settings
+from schemas.text import _
+
+app = typer.Typer(add_completion=False)
 
 
+@app.command(help=_("Entregar referencias, recoger contrarreferencias y tomar registros."))
 def worker() -> None:
     """Deliver referrals and poll for counter-referrals until interrupted; jobs under way are finished first."""
     uvloop.run(_work())
@@ -30,7 +35,7 @@ async def _work() -> None:
         loop.add_signal_handler(name, stop.set)
     async with open_runtime(settings) as runtime, asyncio.TaskGroup() as tasks:
         tasks.create_task(integrator.run(runtime.database.engine, runtime.signer, stop))
-        for adapter in runtime.adapters.polling():
-            tasks.create_task(runtime.replies.run(adapter, settings.poll_interval_s, stop))
+        tasks.create_task(runtime.replies.run(runtime.adapters, settings.poll_interval_s, stop))
+        tasks.create_task(runtime.registers.run(runtime.adapters, settings.poll_interval_s, stop))
         concurrency = settings.worker_concurrency
         tasks.create_task(run_jobs(runtime.database.url, runtime.delivery, concurrency=concurrency, stop=stop))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,20 +12,18 @@ import structlog
 from prometheus_client import Counter
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.models import Adapter, Page, PollOutcome
 from adapters.registry import Adapters
-from audit.errors import AuditError
 from audit.service import AuditLog
 from consent.decision import decide
-from consent.errors import PolicyUnavailable
 from consent.models import POLL, REPLIES, REPLY_FIELDS, UNKNOWN_SUBJECT, Caller, Request
 from consent.policy import PolicyStore
 from gateway import errors, evidence
 from gateway.clock import utc_now
 from gateway.database import Database
+from gateway.intake.rounds import in_rounds
 from gateway.intake.tables import intake_reject, poll_cursor
 from gateway.referrals.service import ReferralService
 from schemas.ids import uuid7
@@ -64,31 +61,13 @@ class ReplyIntake:
     async def run(self, adapters: Adapters, interval_s: float, stop: asyncio.Event) -> None:
         """Poll every adapter that has replies, each every ``interval_s`` seconds, until ``stop`` is set.
 
-        Of several workers one polls. An adapter that a new manifest brings is polled from the next round on.
+        Of several workers one polls.
         """
-        followed: dict[str, asyncio.Task[None]] = {}
-        async with asyncio.TaskGroup() as tasks:
-            while not stop.is_set():
-                for adapter in adapters.polling():
-                    if adapter.name not in followed or followed[adapter.name].done():
-                        following = self._follow(adapters, adapter.name, interval_s, stop)
-                        followed[adapter.name] = tasks.create_task(following)
-                await _pause(stop, interval_s)
 
-    async def _follow(self, adapters: Adapters, name: str, interval_s: float, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            # Looked up in each round: it may have been replaced, or be gone.
-            adapter = next((each for each in adapters.polling() if each.name == name), None)
-            if adapter is None:
-                return
-            try:
-                polled = await self.poll(adapter)
-            except (SQLAlchemyError, AuditError, PolicyUnavailable, OSError) as error:
-                # Nothing was committed, so the same page comes again.
-                _log.error("intake.database_away", adapter=name, error=type(error).__name__)
-                polled = Polled()
-            if not polled.more:
-                await _pause(stop, interval_s)
+        async def work(adapter: Adapter) -> bool:
+            return (await self.poll(adapter)).more
+
+        await in_rounds(adapters.polling, work, interval_s, stop)
 
     async def poll(self, adapter: Adapter) -> Polled:
         """Ask one adapter for the replies after its cursor and apply them."""
@@ -149,11 +128,6 @@ class ReplyIntake:
         for name, number in counts.items():
             _polled.labels(adapter.institution, name).inc(number)
         return Polled(**counts, unreadable=len(page.rejects), more=page.more)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
 
 
 def _failed(adapter: Adapter, outcome: PollOutcome) -> None:

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, Integer, Table, Text, Uuid, func
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from gateway.database import metadata
 
@@ -32,4 +47,37 @@ population = Table(
     Column("seed", Integer, primary_key=True),
     Column("persons", Integer, nullable=False),
     Column("loaded_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+register_file = Table(
+    "register_file",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("adapter", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, comment="the rule by which it was refused"),
+    Column("fields", ARRAY(Text), nullable=False, comment="what the content of a row holds, in this order"),
+    Column("sealed", Boolean, nullable=False, comment="false where all fields of the dataset are public"),
+    Column("rows", Integer, nullable=False, server_default="0"),
+    Column("rejected", Integer, nullable=False, server_default="0"),
+    Column("done", Integer, nullable=False, server_default="0", comment="number of the last row dealt with"),
+    Column("rejects_bytes", BigInteger, nullable=False, server_default="0", comment="of the file of rejects"),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("finished_at", DateTime(timezone=True)),
+    UniqueConstraint("adapter", "dataset", "sha256"),
+    CheckConstraint("state IN ('taking', 'taken', 'refused', 'replaced')", name="register_file_state"),
+)
+
+# Without a foreign key, whose check costs as much as the row; nobody but the intake writes here.
+register_row = Table(
+    "register_row",
+    metadata,
+    Column("file_id", Uuid, primary_key=True),
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("subject", LargeBinary, nullable=False, comment="blind index"),
+    Column("content", LargeBinary, nullable=False, comment="JSON list of values, then codes as they came"),
+    Index("register_row_subject", "subject"),
 )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.base import ProducerAdapter
 from adapters.models import Adapter, Health
 from adapters.registry import SHIPPED, Adapters, load_adapters
 from adapters.resilience import NOT_ASKED
@@ -28,13 +29,15 @@ _INTERVAL_S = 1.0
 _FORGOTTEN = text("now() - interval '1 day'")
 
 
-def open_adapters(settings: Settings) -> Adapters:
+def open_adapters(settings: Settings, held: Callable[[ProducerAdapter], Adapter] | None = None) -> Adapters:
     """Read the shipped manifests and the deployment's own, and connect those that have a connection.
+
+    ``held`` makes what answers for an adapter's registers once they are taken.
 
     Raises :class:`~adapters.errors.ManifestError` for the first thing wrong in one, or in the connections.
     """
     folders = [SHIPPED] if settings.manifests is None else [SHIPPED, settings.manifests]
-    return load_adapters(folders, settings.connections_file, settings.producer_secrets_dir)
+    return load_adapters(folders, settings.connections_file, settings.producer_secrets_dir, held=held)
 
 
 class HealthKeeper:

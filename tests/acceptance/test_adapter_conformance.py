@@ -1,4 +1,4 @@
-"""The commands that check manifests and hold them to the cases, as processes; and a package that offers its own kind."""
+"""The commands that check manifests and hold them to the cases; and a package that offers a kind of its own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lxml import etree
+
+from tests.acceptance.command_line import Siis, clean
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "own-kind.md").read_text(encoding="utf-8")
@@ -43,11 +46,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def siis(*arguments: str, site: Path | None = None) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(str(item) for item in (ROOT, site) if item is not None)
+@pytest.fixture(scope="module")
+def siis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siis]:
+    """The command line without any package of others."""
+    command_line = Siis(tmp_path_factory.mktemp("siis"), "es", None)
+    yield command_line
+    command_line.end()
+
+
+def with_package(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command where the package is installed, as a process of its own."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "gateway.cli", "adapter", *arguments],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**clean(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(site)])},
         capture_output=True,
         text=True,
         timeout=120,
@@ -56,12 +67,10 @@ def siis(*arguments: str, site: Path | None = None) -> subprocess.CompletedProce
 
 
 def test_a_kind_of_an_installed_package_is_checked_and_held_to_the_cases(installed: Path, tmp_path: Path) -> None:
-    manifests, junit = installed / "manifests", tmp_path / "junit.xml"
-    checked = siis("check", str(manifests / "registro-lineas.yaml"), site=installed / "site")
+    site, manifests, junit = installed / "site", installed / "manifests", tmp_path / "junit.xml"
+    checked = with_package(site, "check", str(manifests / "registro-lineas.yaml"))
     assert (checked.returncode, checked.stdout) == (0, f"{manifests}/registro-lineas.yaml: OK\n")
-    run = siis(
-        "conformance", "registro-lineas", "--manifests", str(manifests), "--junit", str(junit), site=installed / "site"
-    )
+    run = with_package(site, "conformance", "registro-lineas", "--manifests", str(manifests), "--junit", str(junit))
     assert (run.returncode, run.stderr) == (0, ""), run.stdout
     assert run.stdout.startswith("✓ registro-lineas  lineas  PN-IDENT\n")
     [suite] = etree.parse(junit).getroot()
@@ -69,33 +78,27 @@ def test_a_kind_of_an_installed_package_is_checked_and_held_to_the_cases(install
     assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
 
 
-def test_without_its_package_the_kind_is_unknown(installed: Path) -> None:
+def test_without_its_package_the_kind_is_unknown(installed: Path, siis: Siis) -> None:
     file = installed / "manifests" / "registro-lineas.yaml"
-    for arguments in (["check", str(file)], ["conformance", "--manifests", str(file.parent)]):
-        run = siis(*arguments)
-        assert run.returncode == 2
-        assert (
-            "registro-lineas.yaml:3: kind: no hay este tipo; los hay: file, rest, soap, sql" in run.stdout + run.stderr
-        )
-        assert "Traceback" not in run.stderr
+    told = "registro-lineas.yaml:3: kind: no hay este tipo; los hay: file, rest, soap, sql"
+    for arguments in (["check", file], ["conformance", "--manifests", file.parent]):
+        run = siis("adapter", *arguments)
+        assert run.code == 2
+        assert told in run.out + run.err
+        assert "Traceback" not in run.err
 
 
-def test_what_fails_is_told_to_persons_and_programs_with_exit_code_1(installed: Path, tmp_path: Path) -> None:
+def test_what_fails_is_told_with_exit_code_1(installed: Path, tmp_path: Path) -> None:
     text = block("yaml").replace("name: registro-lineas", "name: registro-flojo").replace(", required: true", "")
     cases = tmp_path / "cases"
     cases.mkdir()
     (tmp_path / "registro-flojo.yaml").write_text(text, encoding="utf-8")
     (cases / "registro-flojo.yaml").write_text(block("yaml", 1), encoding="utf-8")
-    arguments = ["conformance", "registro-flojo", "--manifests", str(tmp_path)]
-    run = siis(*arguments, site=installed / "site")
-    assert run.returncode == 1
-    assert "✗ fetch identity · malformed: without a name: Found; se esperaba Malformed" in run.stdout
-    run = siis(*arguments, "--json", site=installed / "site")
-    assert run.returncode == 1
+    run = with_package(installed / "site", "conformance", "registro-flojo", "--manifests", str(tmp_path), "--json")
+    assert (run.returncode, run.stderr) == (1, "")
     [report] = json.loads(run.stdout)
-    failed = [case["case"] for case in report["cases"] if case["outcome"] == "failed"]
-    assert not report["conforms"]
-    assert failed == ["malformed: without a name"]
+    failed = [(case["case"], case["why"]) for case in report["cases"] if case["outcome"] == "failed"]
+    assert failed == [("malformed: without a name", "Found; se esperaba Malformed")]
 
 
 @pytest.mark.parametrize(
@@ -107,15 +110,15 @@ def test_what_fails_is_told_to_persons_and_programs_with_exit_code_1(installed: 
         (["check"], "FILE"),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_exit_code_2(arguments: list[str], told: str) -> None:
-    run = siis(*arguments)
-    assert run.returncode == 2
-    assert told in run.stdout + run.stderr
-    assert "Traceback" not in run.stderr
+def test_what_cannot_be_used_is_refused_with_exit_code_2(siis: Siis, arguments: list[str], told: str) -> None:
+    run = siis("adapter", *arguments)
+    assert run.code == 2
+    assert told in run.out + run.err
+    assert "Traceback" not in run.err
 
 
-def test_every_shipped_manifest_passes_the_check() -> None:
-    files = sorted(str(file) for file in SHIPPED.glob("*.yaml"))
-    run = siis("check", *files)
-    assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout == "".join(f"{file}: OK\n" for file in files)
+def test_every_shipped_manifest_passes_the_check(siis: Siis) -> None:
+    files = sorted(SHIPPED.glob("*.yaml"))
+    run = siis("adapter", "check", *files)
+    assert (run.code, run.err) == (0, "")
+    assert run.out == "".join(f"{file}: OK\n" for file in files)

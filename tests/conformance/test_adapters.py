@@ -1,6 +1,7 @@
-"""Every shipped manifest against the same cases: whatever a producer does, each verb ends in the outcome it should.
+"""Every manifest against the conformance kit's cases, and the simulated institutions as processes.
 
-The first half speaks to raw sockets that answer badly; the second to the simulated institutions as processes.
+The kit (adapters/conformance) answers badly over real sockets, from examples of each contract; the second half asks
+institutions that live, remember and answer in their own time.
 """
 
 from __future__ import annotations
@@ -8,32 +9,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from adapter_examples import (
-    MANIFESTS,
-    RESET,
-    SERVICES,
-    Handler,
-    closed_address,
-    connect,
-    fetch,
-    http,
-    poll,
-    read_request,
-    send,
-    server,
-)
+from adapter_examples import MANIFESTS, SERVICES, connect, fetch, poll, send
 
-from adapters.manifest import load_manifest
+from adapters.conformance.report import titles
+from adapters.conformance.runner import chosen, run
 from adapters.models import (
     Adapter,
     AlreadyTaken,
@@ -42,7 +31,6 @@ from adapters.models import (
     Malformed,
     NotFound,
     Page,
-    Provenance,
     Rejected,
     RejectedRow,
     Taken,
@@ -53,128 +41,46 @@ from schemas.ids import uuid7
 
 ROOT = MANIFESTS.parents[1]
 NAMES = sorted(file.stem for file in MANIFESTS.glob("*.yaml"))
-Ask = Callable[[Adapter], Awaitable[Any]]
+OTHER_KINDS = Path(__file__).parent / "other_kinds"
+OTHER_NAMES = sorted(file.stem for file in OTHER_KINDS.glob("*.yaml"))
+SIMULATED = ("identificaciones", "identificaciones-soap", "mds", "minna", "mspbs")
+#: What issue 3 names, by the kit's names; every fetch over HTTP has them all.
+NAMED = {
+    "found", "not_found", "rejected", "slow", "half", "reset", "duplicate", "wrong-charset", "html", "empty", "huge",
+    "extra-field", "missing-field", "reordered", "token-expired",
+}  # fmt: skip
 
 
-def says(answer: bytes) -> Handler:
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer)
-        await writer.drain()
-
-    return handler
-
-
-async def resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    writer.transport.abort()
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_shipped_manifest_ends_every_case_in_the_outcome_it_should(name: str) -> None:
+    [report] = await run(chosen([], [name]), everything=False)
+    assert len(report.results) >= 20
+    assert [(result.verb, result.case, result.detail, result.wrong) for result in report.failures] == []
 
 
-async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read()
+@pytest.fixture
+def other_kinds(tmp_path: Path) -> Path:
+    """Manifests of the kinds and options that no shipped one has, with their cases beside them."""
+    folder = tmp_path / "manifests"
+    shutil.copytree(OTHER_KINDS, folder)
+    shutil.copytree(MANIFESTS / "wsdl", folder / "wsdl")
+    return folder
 
 
-def after_the_session(case: Handler) -> Handler:
-    """Read the request; open a session where one is asked for, and otherwise do what the case does."""
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        _method, path, _headers, _body = await read_request(reader)
-        session = says(http(200, b'{"token": "t", "success": true}'))
-        await (session if path == "/security" else case)(reader, writer)
-
-    return handler
+@pytest.mark.parametrize("name", OTHER_NAMES)
+async def test_databases_spreadsheets_signatures_and_mutual_tls_are_held_to_the_cases_too(
+    name: str, other_kinds: Path
+) -> None:
+    [report] = await run(chosen([other_kinds], [name]), everything=False)
+    assert len(report.results) >= 20
+    assert [(result.verb, result.case, result.detail, result.wrong) for result in report.failures] == []
 
 
-XML = "text/xml; charset=utf-8"
-#: What an HTTP producer may do, and what that must end in.
-CASES: dict[str, tuple[Handler, type]] = {
-    "html with 200": (says(http(200, b"<html><body>Mantenimiento</body></html>", "text/html")), Malformed),
-    "html with 503": (says(http(503, b"<html>", "text/html")), Unavailable),
-    "empty 200": (says(http(200, b"")), Malformed),
-    "204": (says(http(204, b"")), Malformed),
-    "half an answer": (says(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<"), Unavailable),
-    "no answer": (says(b""), Unavailable),
-    "no HTTP": (says(b"\x00\xff\xfe\x15\r\n\r\n"), Malformed),
-    "reset": (resets, Unavailable),
-    "slow": (hangs, Unavailable),
-    "huge body": (says(http(200, b" " * 1_100_000)), Malformed),
-    "wrong charset": (says(http(200, '{"a":"Ñ"}'.encode("latin-1"))), Malformed),
-    "noise": (says(http(200, b"\x00\xff\xfe\x15\x80 no es un mensaje \xc3\x28")), Malformed),
-    "doctype": (says(http(200, b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', XML)), Malformed),
-    "another message": (says(http(200, b"{}")), Malformed),
-    "another envelope": (says(http(200, b'<Envelope xmlns="urn:x"><Body/></Envelope>', XML)), Malformed),
-    "a list": (says(http(200, b"[]")), Malformed),
-    "compressed": (says(http(200, b"\x1f\x8b", Content_Encoding="gzip")), Malformed),
-    "redirect": (says(http(302, b"", Location="https://elsewhere.example/")), Malformed),
-    "wrong path": (says(http(404, b"<html>404</html>", "text/html")), Malformed),
-    "our credentials refused": (says(http(401, b"")), Unavailable),
-    "too many requests": (says(http(429, b"", Retry_After="9")), Unavailable),
-}
-VERBS: dict[str, tuple[str, Ask]] = {
-    "identificaciones fetch": ("identificaciones", fetch),
-    "identificaciones-soap fetch": ("identificaciones-soap", fetch),
-    "identificaciones-soap fetch birth-entry": ("identificaciones-soap", lambda adapter: fetch(adapter, "birth-entry")),
-    "mds send": ("mds", send),
-    "mds poll": ("mds", poll),
-    "mspbs send": ("mspbs", send),
-    "minna send": ("minna", send),
-    "minna poll": ("minna", poll),
-}
-HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJWKXkM75sj+yZkYwJY+UoX2pLkw7a+4tdg6qeLftCrW"
-
-
-def test_every_verb_of_every_shipped_manifest_is_held_to_the_cases() -> None:
-    for name in NAMES:
-        manifest = load_manifest(MANIFESTS / f"{name}.yaml")
-        has = {"fetch": bool(manifest.datasets), "send": manifest.send is not None, "poll": manifest.poll is not None}
-        assert {f"{name} {verb}" for verb, there in has.items() if there} <= set(VERBS)
-
-
-def quickly(folder: Path, name: str, address: str) -> Adapter:
-    """Connect a manifest with half a second for a call."""
-    [budget] = {f"budget_s: {seconds}," for seconds in (3, 5, 10, 15) if f"budget_s: {seconds}," in text(name)}
-    key = HOST_KEY if name == "minna" else None
-    address = address.replace("http", "sftp") if key else address
-    return connect(folder, name, address, host_key=key, changes={budget: "budget_s: 0.5,"})
-
-
-def text(name: str) -> str:
-    return (MANIFESTS / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-#: A folder on SFTP has no HTTP to be wrong in: these are what is left, and nothing of them is SSH.
-ON_ANY_SOCKET = ("half an answer", "no answer", "no HTTP", "reset", "slow", "huge body")
-PAIRS = [(verb, case) for verb in VERBS for case in CASES if not verb.startswith("minna") or case in ON_ANY_SOCKET]
-
-
-@pytest.mark.parametrize(("verb", "case"), PAIRS)
-async def test_whatever_a_producer_does_ends_in_a_typed_outcome(tmp_path: Path, verb: str, case: str) -> None:
-    name, ask = VERBS[verb]
-    handler, kind = CASES[case]
-    async with server(after_the_session(handler)) as address:
-        adapter = quickly(tmp_path, name, address)
-        outcome: Any = await ask(adapter)
-        await adapter.close()
-    assert type(outcome) is (Unavailable if name == "minna" else kind), outcome
-    assert isinstance(outcome.provenance, Provenance)
-    assert (outcome.provenance.adapter, outcome.provenance.institution) == (adapter.name, adapter.institution)
-    assert outcome.provenance.at.utcoffset() is not None
-    assert outcome.reason
-    assert not any(secret in repr(outcome) for secret in ("4123456", "Ñasaindy", "clave"))
-    assert outcome.effect_unknown is (verb.endswith("send") and name != "minna" and case in MAY_HAVE_ACTED)
-    assert not adapter.health.ok
-
-
-#: After these a referral may have been taken; the others say plainly that it was not.
-MAY_HAVE_ACTED = set(CASES) - {"redirect", "wrong path", "our credentials refused", "too many requests"}
-
-
-@pytest.mark.parametrize("verb", VERBS)
-async def test_a_producer_that_is_not_there_had_no_effect(tmp_path: Path, verb: str) -> None:
-    name, ask = VERBS[verb]
-    outcome = await ask(quickly(tmp_path, name, closed_address()))
-    assert type(outcome) is Unavailable
-    assert (outcome.reason, outcome.effect_unknown) == ("connection failed", False)
-    assert outcome.provenance.attempts == 3
+async def test_the_cases_of_a_fetch_are_those_that_were_agreed() -> None:
+    reports = await run(chosen([], ["identificaciones", "identificaciones-soap"]), everything=False)
+    for report in reports:
+        assert {result.case for result in report.results} <= set(titles())
+        assert {result.case for result in report.results if not result.skipped} >= NAMED
 
 
 class Simulator:
@@ -211,7 +117,7 @@ QUIET = {"latency_ms": 0, "fail_503": 0, "reset": 0, "garbage": 0, "duplicate": 
 
 @pytest.fixture(scope="module")
 def simulators() -> Iterator[dict[str, Simulator]]:
-    found = {name: Simulator(name) for name in NAMES}
+    found = {name: Simulator(name) for name in SIMULATED}
     try:
         for simulator in found.values():
             simulator.wait()
@@ -363,5 +269,5 @@ async def test_garbage_between_the_files_is_named_and_passed(institution: Instit
         cursor = page.cursor
         if not page.more:
             await send(adapter, referral_id=uuid7())
-    assert {reject.what for reject in rejects} == {"not the header agreed"}
+    assert all("header" in reject.what for reject in rejects)
     await adapter.close()

@@ -109,7 +109,8 @@ def test_every_command_of_the_image_is_a_command_of_the_program() -> None:
     for words in given:
         command = typer.main.get_command(app)
         for word in words:
-            command = cast(Any, command).commands[word]
+            command = cast(Any, command).get_command(None, word)
+            assert command is not None
 
 
 def test_the_image_holds_every_package_and_installs_by_hash_without_root() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -260,3 +263,96 @@ async def test_a_person_query_names_its_subject_nowhere_in_a_failure(
     told = repr(outcome) + caplog.text + "".join(capsys.readouterr())
     assert "4123456" not in told
     assert "clave" not in told
+
+
+class Authority:
+    """A certificate authority of a test, and what it signs for this machine, each as a PEM of certificate and key."""
+
+    def __init__(self, name: str) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.pem = self._certificate(self._name, self._key, authority=True)
+
+    def issue(self) -> bytes:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return self._certificate(name, key, authority=False) + private
+
+    def _certificate(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> bytes:
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(self._name).public_key(key.public_key())
+        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+OURS, THEIRS, STRANGE = Authority("nuestra"), Authority("suya"), Authority("ajena")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("tls", "secrets", "reason"),
+    [
+        (["certificate", "ca"], {"certificate": OURS.issue(), "ca": THEIRS.pem}, None),
+        (["ca"], {"ca": THEIRS.pem}, "handshake refused"),
+        (["certificate", "ca"], {"certificate": STRANGE.issue(), "ca": THEIRS.pem}, "handshake refused"),
+        (["certificate"], {"certificate": OURS.issue()}, "certificate refused"),
+        (["certificate", "ca"], {"certificate": OURS.issue(), "ca": STRANGE.pem}, "certificate refused"),
+    ],
+    ids=["both", "we show none", "ours is not theirs", "theirs is unknown", "theirs is another's"],
+)
+async def test_both_sides_show_a_certificate_the_other_believes(
+    tmp_path: Path, version: ssl.TLSVersion, tls: list[str], secrets: dict[str, bytes], reason: str | None
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=OURS.pem.decode())
+    (tmp_path / "server.pem").write_bytes(THEIRS.issue())
+    context.load_cert_chain(tmp_path / "server.pem")
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        """Answer each connection; where the handshake fails, let the other side read why."""
+        while True:
+            try:
+                raw, _peer = listening.accept()
+            except OSError:
+                return
+            with raw:
+                try:
+                    with context.wrap_socket(raw, server_side=True) as line:
+                        heard.append(line.recv(65536))
+                        line.sendall(TAKEN)
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        raw.shutdown(socket.SHUT_WR)
+                        while raw.recv(65536):
+                            pass
+
+    (tmp_path / "secrets").mkdir()
+    for name, pem in secrets.items():
+        (tmp_path / "secrets" / f"mspbs_{name}").write_bytes(pem)
+    named = ", ".join(f"{name}: mspbs_{name}" for name in tls)
+    changes = {"kind: rest": f"kind: rest\ntls: {{{named}}}"}
+    listening = socket.create_server(("127.0.0.1", 0))
+    serving = threading.Thread(target=serve)
+    serving.start()
+    try:
+        adapter = connect(tmp_path, "mspbs", f"https://localhost:{listening.getsockname()[1]}", changes=changes)
+        outcome: Any = await send(adapter)
+        await adapter.close()
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        serving.join()
+    if reason is None:
+        assert isinstance(outcome, Taken)
+    else:
+        assert (type(outcome), outcome.reason, outcome.effect_unknown) == (Unavailable, reason, False)
+        assert heard == []

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from adapters.mapping import CONVERTERS, FieldTable, Mapped, compile_field
+from adapters.converters import CONVERTERS
+from adapters.mapping import FieldTable, Mapped, compile_field
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "manifest.schema.json"
 

@@ -1,4 +1,4 @@
-"""Adapters read again while they are in use: what changed is replaced, what did not stays, what is wrong changes nothing."""
+"""Adapters read again while in use: what changed is replaced, what did not stays, what is wrong changes nothing."""
 
 from __future__ import annotations
 

@@ -8,20 +8,17 @@ from typing import Any
 
 import httpx
 import pytest
-from adapter_examples import CEDULA, MANIFESTS, REFERRAL, connect, fetch, poll, send
+from adapter_examples import CEDULA, REFERRAL, connect, fetch, poll, send
 from lxml import etree
 
-from adapters.errors import ContractBroken
 from adapters.models import AlreadyTaken, Found, Malformed, NotFound, Page, Rejected, RejectedRow, Taken, Unavailable
-from adapters.soap.contract import Unusable, load_operations
-from adapters.soap.message import Fault, open_envelope
+from adapters.soap.message import SOAP_11, Fault, content_of, open_envelope
 
 BASE = "http://127.0.0.1:9"
 S = "http://schemas.xmlsoap.org/soap/envelope/"
 S12 = "http://www.w3.org/2003/05/soap-envelope"
 PERSONS = "http://identificaciones.ws.sii.senatics.gov.py/"
 MDS = "http://derivaciones.ws.mds.gov.py/"
-WSDL = MANIFESTS / "wsdl"
 RECORD = (
     "<apellido>NÚÑEZ</apellido><cedula>4123456</cedula><fechNacim>1980-02-29T00:00:00-04:00</fechNacim>"
     "<icActa>12</icActa><icFeccar>01/03/1980</icFeccar><nombres>MARÍA</nombres><sexo>F</sexo>"
@@ -136,9 +133,50 @@ async def test_a_fault_is_told_apart_by_its_detail_and_code(ask: Callable[..., A
     assert getattr(outcome, "code", None) == code
 
 
-def test_a_fault_keeps_code_reason_and_detail() -> None:
-    found = open_envelope(fault("S:Server", "No se pudo", DETAIL).encode(), "text/xml")
-    assert found == Fault("Server", "No se pudo", "RegistroIdentificacionesException", {"codigoError": "C-7"})
+TWO = "<codigo> 7 </codigo><datos><tipo>A</tipo><tipo>B</tipo></datos>"
+FAULT_12 = (
+    "<S:Fault><S:Code><S:Value>S:Receiver</S:Value><S:Subcode><S:Value>m:Base</S:Value><S:Subcode><S:Value>m:Caida"
+    '</S:Value></S:Subcode></S:Subcode></S:Code><S:Reason><S:Text xml:lang="en">Down</S:Text>'
+    '<S:Text xml:lang="es-PY">Caída</S:Text></S:Reason>'
+    '<S:Detail><m:limite xmlns:m="u:m">5</m:limite></S:Detail></S:Fault>'
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            fault("S:Server", "x", DETAIL),
+            Fault("Server", "x", "RegistroIdentificacionesException", {"codigoError": "C-7"}),
+        ),
+        (fault("S:Server", "x", TWO), Fault("Server", "x", "codigo", {"codigo": "7", "datos": {"tipo": ["A", "B"]}})),
+        (fault("S:Client", "x"), Fault("Client", "x")),
+        (envelope(FAULT_12, S12), Fault("Receiver", "Caída", "limite", "5", "Caida")),
+        # As some write it: the members of SOAP 1.2 in an envelope of 1.1, without a namespace.
+        (
+            envelope(FAULT_12.replace("S:", "").replace("Fault>", "S:Fault>")),
+            Fault("Receiver", "Caída", "limite", "5", "Caida"),
+        ),
+    ],
+)
+def test_a_fault_keeps_code_reason_and_detail(content: str, expected: Fault) -> None:
+    assert content_of(open_envelope(content.encode(), "text/xml"), SOAP_11) == expected
+
+
+async def test_a_rule_knows_a_fault_by_its_detail_or_its_code_and_reads_what_is_deep_in_it(tmp_path: Path) -> None:
+    deep = f'<e:Error xmlns:e="{PERSONS}"><e:causa><e:codigo>9</e:codigo></e:causa></e:Error>'
+    rules = {"{is: unavailable, fault: ServiceException}": "{is: rejected, fault: Error, code: detail.causa.codigo}"}
+    adapter = connect(
+        tmp_path, "identificaciones-soap", BASE, transport=transport(xml(fault("S:Server", "x", deep))), changes=rules
+    )
+    outcome = await fetch(adapter)
+    assert isinstance(outcome, Rejected)
+    assert outcome.code == "9"
+    rules = {"{is: unavailable, fault: ServiceException}": "{is: not-found, fault: SinDatos}"}
+    adapter = connect(
+        tmp_path, "identificaciones-soap", BASE, transport=transport(xml(fault("n:SinDatos", "x"), 500)), changes=rules
+    )
+    assert isinstance(await fetch(adapter), NotFound)
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
@@ -403,72 +441,3 @@ async def test_a_large_page_is_read_whole(tmp_path: Path) -> None:
     outcome = await poll(connect(tmp_path, "mds", BASE, transport=transport(xml(page(*items)))))
     assert isinstance(outcome, Page)
     assert [reply.message_id for reply in outcome.items] == [f"M-{number}" for number in range(500)]
-
-
-def test_no_value_of_an_answer_reaches_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    operations = load_operations(WSDL / "PersonaWS.wsdl")
-    found = open_envelope(person(RECORD.replace("1980-02-29", "1980-02-31")).encode(), "text/xml")
-    assert not isinstance(found, Fault)
-    operations["findPersonaByCedula"].read(found)
-    assert caplog.text == ""
-
-
-SCHEMA = f'<xs:schema version="1.0" targetNamespace="{PERSONS}">'
-RETURN = '<xs:element name="return" type="tns:persona" minOccurs="0"/>'
-
-
-def imported(location: str) -> str:
-    return f'{SCHEMA}<xs:import namespace="u:x" schemaLocation="{location}"/>'
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "what"),
-    [
-        ("<wsdl:definitions", '<!DOCTYPE x [<!ENTITY a "b">]><wsdl:definitions', "no es un WSDL"),
-        ("</wsdl:definitions>", "", "no es un WSDL"),
-        (SCHEMA, imported("http://a.example/x.xsd"), "no es un WSDL"),
-        (SCHEMA, imported("falta.xsd"), "no se puede leer falta.xsd"),
-        ('style="document"', 'style="rpc"', "no es document/literal"),
-        (RETURN, f"<xs:choice>{RETURN}</xs:choice>", "secuencias"),
-        (RETURN, '<xs:any minOccurs="0"/>', "secuencias"),
-        ("wsdl/soap/", "wsdl/soap12/", "SOAP 1.1"),
-    ],
-)
-def test_a_wsdl_that_cannot_be_used_is_refused_by_name(tmp_path: Path, old: str, new: str, what: str) -> None:
-    original = (WSDL / "PersonaWS.wsdl").read_text(encoding="utf-8")
-    assert old in original
-    file = tmp_path / "x.wsdl"
-    file.write_text(original.replace(old, new), encoding="utf-8")
-    with pytest.raises(Unusable, match=what):
-        load_operations(file)
-
-
-@pytest.mark.parametrize("content", ["", "hola", "<a/>"])
-def test_what_is_no_wsdl_is_refused(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "x.wsdl"
-    file.write_text(content, encoding="utf-8")
-    with pytest.raises(Unusable):
-        load_operations(file)
-
-
-def test_the_operations_are_those_of_the_binding() -> None:
-    assert set(load_operations(WSDL / "PersonaWS.wsdl")) == {"findPersonaByCedula"}
-    operations = load_operations(WSDL / "DerivacionesWS.wsdl")
-    assert set(operations) == {"registrarDerivacion", "consultarContrarreferencias"}
-    assert operations["consultarContrarreferencias"].parameters == {"desde": False, "maximo": False}
-    assert operations["registrarDerivacion"].parameters["motivo"] is True
-
-
-def test_a_type_that_holds_itself_is_read(tmp_path: Path) -> None:
-    original = (WSDL / "PersonaWS.wsdl").read_text(encoding="utf-8")
-    sexo = '<xs:element name="sexo" type="xs:string" minOccurs="0"/>'
-    child = '<xs:element name="madre" type="tns:persona" minOccurs="0"/>'
-    file = tmp_path / "x.wsdl"
-    file.write_text(original.replace(sexo, child + sexo), encoding="utf-8")
-    operation = load_operations(file)["findPersonaByCedula"]
-    record = "<nombres>A</nombres><madre><nombres>B</nombres><madre><nombres>C</nombres></madre></madre>"
-    found = open_envelope(person(record).encode(), "text/xml")
-    assert not isinstance(found, Fault)
-    assert operation.read(found)["return"]["madre"]["madre"] == {"nombres": "C"}
-    with pytest.raises(ContractBroken):
-        operation.read(etree.fromstring("<x/>"))

@@ -16,6 +16,7 @@ from consent.models import (
     REPLIES,
     REPLY_FIELDS,
     SEND,
+    TAKE,
     UNKNOWN_SUBJECT,
     AgreedBasis,
     Agreement,
@@ -31,6 +32,9 @@ SERVICE = agreement(code="S", holder="MDS", requester="UTGS", datasets={"service
 POLLING = agreement(code="P", holder="MDS", requester="UTGS", datasets={REPLIES: frozenset(REPLY_FIELDS)})
 UTGS = caller(institution="UTGS", roles=frozenset({"system"}))
 REFERRAL = request(action=SEND, caller=UTGS, holder="MDS", dataset="service:tekopora", fields=REFERRAL_FIELDS)
+TAKING = agreement(requester="UTGS", roles=frozenset({"intake"}), channels=frozenset({"file"}))
+INTAKE = caller(institution="UTGS", roles=frozenset({"intake"}))
+TAKEN = request(action=TAKE, caller=INTAKE, channel="file")
 POLLED = request(action=POLL, caller=UTGS, holder="MDS", dataset=REPLIES, fields=REPLY_FIELDS)
 
 
@@ -70,6 +74,9 @@ DENIALS: list[tuple[str, Request, SubjectFacts, Policy]] = [
     ("role", replace(REFERRAL, action="disclosure.fetch"), person(), policy(SERVICE)),
     ("role", request(action=POLL, caller=caller(roles=frozenset({"system"}))), person(), policy()),
     ("role", request(action=SEND), UNKNOWN_SUBJECT, policy()),
+    ("role", replace(TAKEN, caller=UTGS), UNKNOWN_SUBJECT, policy(TAKING)),
+    ("role", replace(TAKEN, action="disclosure.fetch"), person(), policy(TAKING)),
+    ("role", TAKEN, UNKNOWN_SUBJECT, policy(replace(TAKING, roles=frozenset({"operator", "system"})))),
     ("assurance", request(), person(), policy(agreement(minimum_assurance=2))),
     ("assurance", request(caller=caller(assurance=3)), person(), policy(agreement(minimum_assurance=2))),
     ("agreement", request(caller=caller(institution="MEC")), person(), policy()),
@@ -312,6 +319,12 @@ def test_a_poll_concerns_nobody_in_particular() -> None:
     assert answer.effect == "permit"
     assert answer.permit is not None
     assert (answer.permit.action, answer.permit.dataset) == (POLL, REPLIES)
+
+
+def test_a_whole_register_is_taken_on_an_agreement_made_for_that_and_concerns_nobody_in_particular() -> None:
+    answer = decide(TAKEN, UNKNOWN_SUBJECT, policy(TAKING))
+    assert answer.permit is not None
+    assert (answer.permit.action, answer.permit.dataset, answer.permit.subject) == (TAKE, "identity", None)
 
 
 def test_of_several_agreements_the_one_that_releases_most_counts() -> None:

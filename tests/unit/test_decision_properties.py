@@ -17,6 +17,7 @@ from consent.models import (
     REPLIES,
     REPLY_FIELDS,
     SEND,
+    TAKE,
     AgreedBasis,
     Agreement,
     ConsentFact,
@@ -26,7 +27,7 @@ from consent.models import (
 from consent.policy import Policy, build_policy, dataset_labels
 from schemas.codes import code_list
 
-ACTIONS = (FETCH, SEND, POLL)
+ACTIONS = (FETCH, SEND, POLL, TAKE)
 DATASETS = {
     "identity": (*IDENTITY, "profession"),
     "birth-entry": ("cedula", "entry_act"),
@@ -77,7 +78,7 @@ def requests(draw: st.DrawFn) -> Request:
         action=draw(st.sampled_from(ACTIONS)),
         caller=caller(
             institution=draw(st.sampled_from(INSTITUTIONS)),
-            roles=draw(some("operator", "system", "auditor", "intermediary")),
+            roles=draw(some("operator", "system", "intake", "auditor", "intermediary")),
             user_verified=draw(st.booleans()),
             assurance=draw(st.integers(0, 3)),
         ),

@@ -15,7 +15,7 @@ PACKAGES = ("gateway", "adapters", "schemas", "consent", "audit")
 ISSUER = "consent/decision.py"
 DEFINITION = "schemas/permit.py"
 MAY_CALL = ("gateway/exchange.py", "gateway/delivery/", "gateway/intake/", "adapters/")
-VERBS = frozenset({"fetch", "send", "poll"})
+VERBS = frozenset({"fetch", "send", "poll", "bulk"})
 # A permit of their own would be forged by these as well as by calling the class.
 FORGERS = frozenset({"issue", "_SEAL"})
 
@@ -55,7 +55,7 @@ def _mentions_permit(call: ast.Call) -> bool:
 
 
 def verb_breaches(source: str) -> Iterator[int]:
-    """Yield the lines that call fetch, send or poll as an adapter has them (a permit and more), or pass them on."""
+    """Yield the lines that call fetch, send, poll or bulk as an adapter has them (a permit and more), or pass them on."""
     tree = ast.parse(source)
     called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
@@ -148,6 +148,7 @@ def test_using_a_permit_is_no_breach(source: str) -> None:
         "adapter.fetch(permit, dataset, identifier)",
         "adapter.send(permit=permit, message=message)",
         "adapters[0].poll(permit, None)",
+        "adapter.bulk(permit, dataset, taken)",
         "adapter.poll(*arguments)",
         "adapter.poll(**arguments)",
         "call_later(adapter.fetch)",

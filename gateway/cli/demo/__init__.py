@@ -43,7 +43,7 @@ _READY_WITHIN_S = 40.0
 _SETTLED_WITHIN_S = 60.0
 
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.callback(invoke_without_command=True, help=_("Mostrar todo el recorrido con instituciones simuladas."))
