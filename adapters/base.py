@@ -152,7 +152,10 @@ class ProducerAdapter:
         if spec is None:
             return self._refused("unsupported", "nothing to poll here")
         asked = {"cursor": cursor}
-        query, content = write(spec.query, asked), self._encode(spec.request, write(spec.body, asked))
+        try:
+            query, content = write(spec.query, asked), self._encode(spec.request, write(spec.body, asked))
+        except Unsayable as error:
+            return self._refused("incomplete-question", str(error))
         attempt = partial(self._poll, spec=spec, cursor=cursor, query=query, content=content)
         return await self.guard.run(attempt, effect=False, repeatable=True)
 

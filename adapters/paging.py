@@ -69,6 +69,8 @@ class Paging:
             seen.add(page)
             # Found before the page is handed over, which may change it.
             onward = self._onward(address, reply, bool(items))
+            if onward is not None and self._look(reply.document) is None:
+                raise ContractBroken("a page with another behind it lacks its items")
             yield reply, items
             if onward is None:
                 return

@@ -192,7 +192,7 @@ class Guard:
         return await self._retrying.copy(stop=stop)(again)
 
     async def _once(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
-        await self._turn(call)
+        await self.turn(call)
         call.attempts += 1
         call.sent = False
         try:
@@ -210,8 +210,8 @@ class Guard:
         self._mark(True, "")
         return result
 
-    async def _turn(self, call: Call) -> None:
-        """Wait until another attempt is within the rate."""
+    async def turn(self, call: Call) -> None:
+        """Wait until another question is within the rate: each attempt, and each page behind its first."""
         if self._rate is None:
             return
         try:

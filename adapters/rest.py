@@ -122,7 +122,14 @@ class RestAdapter(ProducerAdapter):
         page_s = call.left_s if paging is None else self.manifest.limits.budget_s
         digest = hashlib.sha256()
 
+        pages_asked = 0
+
         async def get(address: str) -> Reply:
+            nonlocal pages_asked
+            pages_asked += 1
+            # The attempt itself has had its turn.
+            if pages_asked > 1:
+                await self.guard.turn(call)
             within_s = min(page_s, call.left_s)
             try:
                 async with asyncio.timeout(within_s):
@@ -163,6 +170,9 @@ class RestAdapter(ProducerAdapter):
 
         async def get(address: str) -> Reply:
             nonlocal left
+            # The attempt itself has had its turn.
+            if left < self.manifest.limits.max_body:
+                await self.guard.turn(call)
             reply = await self._ask(call, request, address, content, left, digest)
             left -= len(reply.answer.body)
             return reply

@@ -102,8 +102,9 @@ class _Reading:
             yield self._trial("half", "content", half, broken)
         if self._request.get("format") != "xlsx":
             yield self._trial("wrong-charset", "content", table.files(encoding="utf-16"), broken)
-            yield self._trial("damaged-row", "content", table.damaged().files(), self._verb.one_rejected())
-            yield self._trial("short-row", "content", table.short().files(), self._verb.one_rejected())
+            last = max(set(range(len(table.rows))) - {number - 1 for number in self._verb.bad_rows()})
+            yield self._trial("damaged-row", "content", table.damaged(last).files(), self._verb.one_rejected())
+            yield self._trial("short-row", "content", table.short(last).files(), self._verb.one_rejected())
 
     def _form(self) -> Iterator[Trial]:
         table = self._table

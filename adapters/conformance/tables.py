@@ -77,14 +77,17 @@ class Table:
         )
         return replace(self, rows=tuple(map(put, self.rows)))
 
-    def damaged(self) -> Table:
-        """Put a NUL, which no text has, into the last row."""
-        last = self.rows[-1]
-        return replace(self, rows=(*self.rows[:-1], ("\0" + last[0][1:], *last[1:])))
+    def damaged(self, place: int) -> Table:
+        """Put a NUL, which no text has, into a row."""
+        row = self.rows[place]
+        return self._with(place, ("\0" + row[0][1:], *row[1:]))
 
-    def short(self) -> Table:
-        """Take the last cells of the last row away."""
-        return replace(self, rows=(*self.rows[:-1], self.rows[-1][:1]))
+    def short(self, place: int) -> Table:
+        """Take all cells of a row away but the first."""
+        return self._with(place, self.rows[place][:1])
+
+    def _with(self, place: int, row: tuple[str, ...]) -> Table:
+        return replace(self, rows=(*self.rows[:place], row, *self.rows[place + 1 :]))
 
     def files(self, encoding: str | None = None, change: Callable[[bytes], bytes] | None = None) -> dict[str, bytes]:
         """Write the file, in another encoding or with its bytes changed, with its side file and those beside it."""

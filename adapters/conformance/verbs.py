@@ -101,6 +101,10 @@ class Verb(ABC):
     async def ask(self, adapter: ProducerAdapter, *, other: bool = False, before: Any = None) -> Any:
         """Call the verb; ``other`` asks about somebody else, ``before`` is what came of asking already."""
 
+    def bad_rows(self) -> frozenset[int]:
+        """Return the numbers of the rows that the main example has rejected."""
+        return frozenset(item["row"] for item in self.good.content.get("rejects", ()))
+
     def fields(self) -> Mapping[str, Any]:
         """Return the field table as the manifest has it."""
         return {}
@@ -199,7 +203,7 @@ class Poll(Verb):
     """``poll`` for counter-referrals."""
 
     main = "page"
-    broken = Expected((Page, Malformed), lambda page: _rejected(page.items, page.rejects))
+    broken = Expected((Page, Malformed), lambda page: _rejected(0, (), True, page.items, page.rejects))
 
     def expected(self, example: Example) -> Expected:
         """Say what an example must become."""
@@ -213,13 +217,13 @@ class Poll(Verb):
 
     def spoilt(self, field: str, names: Collection[str], *, everywhere: bool = True) -> Expected:
         """Let each item fall by itself, or the whole."""
-        blamed = frozenset([field, *names])
-        return Expected((Page, Malformed), lambda page: _rejected(page.items, page.rejects, blamed, everywhere))
+        check = partial(_rejected, len(self.bad_rows()), frozenset([field, *names]), everywhere)
+        return Expected((Page, Malformed), lambda page: check(page.items, page.rejects))
 
     def one_rejected(self) -> Expected:
         """Say what must become of an answer whose last item is damaged."""
-        good = len(self.good.content["replies"])
-        return Expected((Page, Malformed), lambda page: _all_but_one(good, page.items, page.rejects))
+        check = partial(_all_but_one, len(self.bad_rows()), len(self.good.content["replies"]))
+        return Expected((Page, Malformed), lambda page: check(page.items, page.rejects))
 
     def fields(self) -> Mapping[str, Any]:
         """Return the page's."""
@@ -230,7 +234,7 @@ class Poll(Verb):
 class Bulk(Verb):
     """``bulk`` of one register, read to its end."""
 
-    broken = Expected((Read, Malformed), lambda read: _rejected(read.rows, read.rejects))
+    broken = Expected((Read, Malformed), lambda read: _rejected(0, (), True, read.rows, read.rejects))
 
     def expected(self, example: Example) -> Expected:
         """Say what an example must become."""
@@ -260,13 +264,13 @@ class Bulk(Verb):
 
     def spoilt(self, field: str, names: Collection[str], *, everywhere: bool = True) -> Expected:
         """Let each row fall by itself, or the whole."""
-        blamed = frozenset([field, *names])
-        return Expected((Read, Malformed), lambda read: _rejected(read.rows, read.rejects, blamed, everywhere))
+        check = partial(_rejected, len(self.bad_rows()), frozenset([field, *names]), everywhere)
+        return Expected((Read, Malformed), lambda read: check(read.rows, read.rejects))
 
     def one_rejected(self) -> Expected:
         """Say what must become of an answer whose last row is damaged."""
-        good = len(self.good.content["rows"])
-        return Expected((Read, Malformed), lambda read: _all_but_one(good, read.rows, read.rejects))
+        check = partial(_all_but_one, len(self.bad_rows()), len(self.good.content["rows"]))
+        return Expected((Read, Malformed), lambda read: check(read.rows, read.rejects))
 
     def fields(self) -> Mapping[str, Any]:
         """Return the register's."""
@@ -363,17 +367,14 @@ def _same_rejects(expected: Mapping[str, Any], rejects: Sequence[RejectedRow]) -
 
 
 def _rejected(
-    rows: Sequence[object],
-    rejects: Sequence[RejectedRow],
-    blamed: Collection[str] = (),
-    everywhere: bool = True,
+    known_bad: int, blamed: Collection[str], everywhere: bool, rows: Sequence[object], rejects: Sequence[RejectedRow]
 ) -> str | None:
-    if not rejects or (rows and everywhere):
+    if len(rejects) <= known_bad or (rows and everywhere):
         return _("filas sacadas de un contenido que no cumple el contrato")
-    if blamed and not all(any(name in item.column for name in blamed) for item in rejects):
-        return _("rechazada por otro campo")
-    return None
+    others = [item for item in rejects if not any(name in item.column for name in blamed)]
+    return _("rechazada por otro campo") if blamed and len(others) > known_bad else None
 
 
-def _all_but_one(good: int, rows: Sequence[object], rejects: Sequence[RejectedRow]) -> str | None:
-    return None if len(rows) == good - 1 and rejects else _("no quedan todas las filas menos la dañada")
+def _all_but_one(known_bad: int, good: int, rows: Sequence[object], rejects: Sequence[RejectedRow]) -> str | None:
+    whole = len(rows) == good - 1 and len(rejects) == known_bad + 1
+    return None if whole else _("no quedan todas las filas menos la dañada")

@@ -71,7 +71,8 @@ class SoapAdapter(ProducerAdapter):
         protection: Protection,
     ) -> None:
         super().__init__(manifest, guard)
-        self._client, self._address, self._credentials = client, address, credentials
+        # Taken apart once: that costs more than building the request's message.
+        self._client, self._address, self._credentials = client, httpx.URL(address), credentials
         self._protection, self._operations = protection, operations_of(manifest)
 
     async def close(self) -> None:

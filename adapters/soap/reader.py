@@ -113,13 +113,12 @@ class Readers:
         named = f"{{{namespace}}}{local}" if namespace else local
         if named == kind or not kind:
             return read(element)
-        if kind != ANY_TYPE and kind not in self._bases(named):
-            raise ContractBroken(f"{name}: of a type that is not derived from the contract's")
-        # Nothing is looked up for a name that only an answer gives.
-        if _built_in(named) is None and self._schemas.get("type", named) is None:
-            return tree(element)
         try:
-            derived = self._of_type(named, name)
+            if kind != ANY_TYPE and kind not in self._bases(named):
+                raise ContractBroken(f"{name}: of a type that is not derived from the contract's")
+            # Nothing is looked up for a name that only an answer gives.
+            known = _built_in(named) is not None or self._schemas.get("type", named) is not None
+            derived = self._of_type(named, name) if known else tree
         except (Unusable, RecursionError):
             raise ContractBroken(f"{name}: of a type that cannot be read") from None
         return derived(element)
@@ -311,10 +310,11 @@ class Readers:
 
 def _built_in(kind: str) -> str | None:
     """Return text, whole or boolean for a type of the schema language, or of SOAP encoding's copies of them."""
-    name = etree.QName(kind)
-    if name.namespace not in (XSD_NS, ENCODING) or name.localname not in _BUILT_IN:
+    # An answer may give what is no name at all, so it is not taken apart as one.
+    namespace, _brace, local = kind.removeprefix("{").rpartition("}")
+    if namespace not in (XSD_NS, ENCODING) or local not in _BUILT_IN:
         return None
-    return "whole" if name.localname in _WHOLE else "boolean" if name.localname == "boolean" else "text"
+    return "whole" if local in _WHOLE else "boolean" if local == "boolean" else "text"
 
 
 def _occurs(node: etree._Element) -> Occurs:

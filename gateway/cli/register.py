@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,23 +56,19 @@ async def _take(name: str | None, dataset: str | None, files: list[Path], as_jso
     well = True
     async with open_runtime(load_settings()) as runtime:
         for adapter, register in _chosen(runtime, name, dataset, files):
-            taken = 0
-            async for intake in _all_waiting(runtime, adapter, register):
-                if intake.outcome != "nothing":
-                    well = well and intake.outcome == "taken"
-                    _tell(adapter.name, register, intake, as_json)
-                taken += 1
-            if taken == 1 and intake.outcome == "nothing" and not as_json:
-                typer.echo(f"{adapter.name} {register}: {_('nada nuevo')}")
+            for intake in await _all_of(runtime, adapter, register, again=bool(files)):
+                well = well and intake.outcome in ("taken", "nothing")
+                _tell(adapter.name, register, intake, as_json)
     return well
 
 
-async def _all_waiting(runtime: Runtime, adapter: ProducerAdapter, dataset: str) -> AsyncIterator[Intake]:
-    while True:
-        intake = await runtime.registers.take(adapter, dataset, user=f"uid {os.getuid()}")
-        yield intake
-        if intake.outcome not in ("taken", "refused"):
-            return
+async def _all_of(runtime: Runtime, adapter: ProducerAdapter, dataset: str, *, again: bool) -> list[Intake]:
+    """Take one register after the other; one that a person names, once."""
+    found: list[Intake] = []
+    while not found or (found[-1].outcome in ("taken", "refused") and not again):
+        found.append(await runtime.registers.take(adapter, dataset, user=f"uid {os.getuid()}", again=again))
+    # That nothing is left is worth a word only where there was nothing.
+    return found[:-1] if len(found) > 1 and found[-1].outcome == "nothing" else found
 
 
 def _chosen(
@@ -86,8 +81,13 @@ def _chosen(
         runtime.adapters.named(name)
         adapters = tuple(adapter for adapter in adapters if adapter.name == name)
     if files:
+        if sum(len(adapter.registers) for adapter in adapters) > 1 and dataset is None:
+            raise _NoRegister(_("{name}: diga cuál de sus registros").format(name=name))
         adapters = tuple(
-            FileAdapter.of_files(adapter.manifest, files) for adapter in adapters if adapter.kind == "file"
+            FileAdapter.of_files(adapter.manifest, [file])
+            for adapter in adapters
+            if adapter.kind == "file"
+            for file in files
         )
     found = [
         (adapter, register)
@@ -97,8 +97,6 @@ def _chosen(
     ]
     if not found and name is not None:
         raise _NoRegister(" ".join(filter(None, (name, dataset))))
-    if files and len(found) > 1:
-        raise _NoRegister(_("{name}: diga cuál de sus registros").format(name=name))
     return found
 
 
@@ -127,6 +125,8 @@ def _tell(adapter: str, dataset: str, intake: Intake, as_json: bool) -> None:
             what = _("no se toma: {reason}; {rejected} filas rechazadas").format(
                 reason=say(intake.reason), rejected=intake.rejected
             )
+        case "nothing":
+            what = _("nada nuevo")
         case "busy":
             what = _("otro proceso lo está tomando")
         case "denied":

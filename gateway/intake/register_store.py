@@ -37,11 +37,14 @@ class Current:
     reason: str | None = None
 
 
-async def ended(connection: AsyncConnection, adapter: str, dataset: str) -> frozenset[bytes]:
-    """Return the SHA-256 of every register that was taken or refused before."""
+async def ended(connection: AsyncConnection, adapter: str, dataset: str, *, again: bool) -> frozenset[bytes]:
+    """Return the SHA-256 of every register that was taken or refused before; with ``again`` of those in force only."""
+    state = register_file.c.state
     async with connection.begin():
         found = await connection.scalars(
-            select(register_file.c.sha256).where(_of(adapter, dataset), register_file.c.state != "taking")
+            select(register_file.c.sha256).where(
+                _of(adapter, dataset), state == "taken" if again else state != "taking"
+            )
         )
         return frozenset(map(bytes, found))
 
@@ -57,7 +60,7 @@ async def begin(
     sealed: bool,
     at: datetime,
 ) -> Current:
-    """Begin a register, or find it as it was left; begun anew where other fields are taken of it now."""
+    """Begin a register, or find it as it was left; anew where it had ended, or other fields are taken of it now."""
     values: dict[str, Any] = {
         "id": uuid7(),
         "adapter": adapter,
@@ -88,7 +91,7 @@ async def begin(
         row.done,
         row.rejects_bytes,
     )
-    if (current.fields, current.sealed) != (tuple(fields), sealed):
+    if (row.state, current.fields, current.sealed) != ("taking", tuple(fields), sealed):
         current.fields, current.sealed = tuple(fields), sealed
         await begin_anew(connection, current)
     return current
@@ -99,6 +102,11 @@ async def begin_anew(connection: AsyncConnection, current: Current) -> None:
     await _drop_rows(connection, current.id, current.done)
     current.rows = current.rejected = current.done = current.rejects_bytes = 0
     async with connection.begin():
+        await connection.execute(
+            update(register_file)
+            .where(register_file.c.id == current.id)
+            .values(state="taking", reason=None, finished_at=None)
+        )
         await note_progress(connection, current)
 
 

@@ -97,11 +97,18 @@ class RegisterIntake:
         await in_rounds(connected, work, interval_s, stop)
 
     async def take(
-        self, adapter: ProducerAdapter, dataset: str, stop: asyncio.Event | None = None, user: str | None = None
+        self,
+        adapter: ProducerAdapter,
+        dataset: str,
+        stop: asyncio.Event | None = None,
+        *,
+        user: str | None = None,
+        again: bool = False,
     ) -> Intake:
         """Take the first register of a dataset that waits; KeyError for a dataset the adapter has no register of.
 
-        Once ``stop`` is set it ends behind the rows under way, to go on another time. ``user`` is who asked for it.
+        Once ``stop`` is set it ends behind the rows under way, to go on another time. ``user`` is who asked for it;
+        ``again`` takes one that was refused or replaced as well, since a person wants it.
         """
         spec = adapter.manifest.bulk[dataset]
         request, decision = self._decided(adapter, spec, user)
@@ -112,7 +119,7 @@ class RegisterIntake:
             if connection is None:
                 return Intake("busy")
             await store.sweep(connection, adapter.name, dataset)
-            before = await store.ended(connection, adapter.name, dataset)
+            before = await store.ended(connection, adapter.name, dataset, again=again)
             outcome = await adapter.bulk(decision.permit, dataset, before)
             if isinstance(outcome, NotFound):
                 return Intake("nothing")
@@ -161,11 +168,12 @@ class RegisterIntake:
                 return
             try:
                 yield connection
-            finally:
-                if not connection.invalidated:
-                    await connection.rollback()
-                    await connection.execute(_UNLOCK, key)
-                    await connection.commit()
+            except BaseException:
+                # Whatever state it is in, the lock ends with the connection.
+                await connection.invalidate()
+                raise
+            await connection.execute(_UNLOCK, key)
+            await connection.commit()
 
 
 class _Taking:

@@ -30,6 +30,7 @@ bulk:
   payroll:
     request: {folder: /publicado, match: "*.csv", encoding: utf-8, delimiter: ";", checksum: sha256}
     subject: {system: cedula, field: cedula}
+    reject_over: 0.1
     fields:
       cedula: {from: documento, through: [strip, cedula], required: true}
       surnames: {from: apellidos, through: [strip], required: true}
@@ -40,13 +41,13 @@ BAD = ("x;Ruiz;01/01/1970;1.000", "7;;01/01/1970;1.000", "7;Ruiz;31/02/1970;1.00
 
 
 def register(path: Path) -> set[int]:
-    """Write a register with a hundredth of bad rows and its sum; return the numbers of the good ones."""
+    """Write a register with one bad row in twenty and its sum; return the numbers of the good ones."""
     good = set()
     with path.open("w", encoding="utf-8") as file:
         file.write("documento;apellidos;nacimiento;devengado\n")
         for number in range(1, ROWS + 1):
-            bad = number % 100 == 0
-            file.write(f"{BAD[number // 100 % 5] if bad else f'{number};Páez Agüero;05/03/1970;3.500.000'}\n")
+            bad = number % 20 == 0
+            file.write(f"{BAD[number // 20 % 5] if bad else f'{number};Páez Agüero;05/03/1970;3.500.000'}\n")
             if not bad:
                 good.add(number)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -64,10 +65,13 @@ def worker(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def state(url: str) -> tuple[str, int]:
+def state(url: str) -> tuple[str, int, int]:
+    """State, rows dealt with, and length of the file of rejects, as committed."""
     with psycopg.connect(url) as connection:
-        found = connection.execute("SELECT state, done FROM siis.register_file WHERE adapter = 'nomina'").fetchone()
-    return ("", 0) if found is None else (str(found[0]), int(found[1]))
+        found = connection.execute(
+            "SELECT state, done, rejects_bytes FROM siis.register_file WHERE adapter = 'nomina'"
+        ).fetchone()
+    return ("", 0, 0) if found is None else (str(found[0]), int(found[1]), int(found[2]))
 
 
 def until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
@@ -99,10 +103,16 @@ def test_a_worker_killed_while_it_takes_a_register_takes_every_row_once(folders:
     }
     try:
         reached = []
+
+        def in_the_middle() -> bool:
+            """Say whether rows were committed and, behind them, rejects written that are not."""
+            _state, done, committed = state(url)
+            [rejects] = (folder / "rejects").glob("nomina-*.csv") if done else [None]
+            return rejects is not None and done not in (0, *reached) and rejects.stat().st_size > committed
+
         for _ in range(KILLS):
             with worker(environment) as process:
-                before = state(url)[1]
-                until(process, lambda before=before: state(url)[1] > before)
+                until(process, in_the_middle)
             reached.append(state(url)[1])
         assert state(url)[0] == "taking", "it was over before it was killed for the last time"
         assert len(set(reached)) == KILLS

@@ -346,3 +346,22 @@ async def test_files_a_person_names_are_taken_whatever_their_name(office: Office
     given = FileAdapter.of_files(office.adapter.manifest, [tmp_path / "lista.txt"])
     intake = await office.runtime.registers.take(given, "payroll")
     assert (intake.outcome, intake.name, intake.rows) == ("taken", "lista.txt", 1)
+
+
+async def test_a_register_refused_or_replaced_is_taken_again_when_a_person_wants_it(
+    office: Office, tmp_path: Path
+) -> None:
+    (tmp_path / "uno.csv").write_text(f"{HEAD}\n{row(1)}\n{row(2, 'mala')}\n", encoding="utf-8")
+    given = FileAdapter.of_files(office.adapter.manifest, [tmp_path / "uno.csv"])
+    assert (await office.runtime.registers.take(given, "payroll", again=True)).outcome == "refused"
+    office.manifest(reject_over=0.5)
+    office.publish("nomina_11.csv", row(3))
+    assert (await office.take()).outcome == "taken"
+    given = FileAdapter.of_files(office.adapter.manifest, [tmp_path / "uno.csv"])
+    assert (await office.runtime.registers.take(given, "payroll")).outcome == "nothing"
+    intake = await office.runtime.registers.take(given, "payroll", again=True)
+    assert (intake.outcome, intake.rows, intake.rejected) == ("taken", 1, 1)
+    assert (await office.runtime.registers.take(given, "payroll", again=True)).outcome == "nothing"
+    query = "SELECT name, reason, rows FROM siis.register_file WHERE state = 'taken'"
+    assert await stored(office, query) == [("uno.csv", None, 1)]
+    await rows_once(office, 1)

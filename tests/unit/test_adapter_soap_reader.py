@@ -174,6 +174,8 @@ MODELS: dict[str, tuple[str, list[tuple[str, Any]]]] = {
             ('<a><b c="2">1</b><b/></a><z xmlns="u:z"/>', {"a": {"b": [{"@c": "2", "#text": "1"}, ""]}}),
             ('<a xmlns:xs="http://www.w3.org/2001/XMLSchema" i:type="xs:int">7</a>', {"a": 7}),
             ('<a i:type="t:nadie"><b/></a>', {"a": {"b": ""}}),
+            ('<a i:type="">x</a>', {"a": "x"}),
+            ('<a i:type="1 :{}">x</a>', {"a": "x"}),
             ("<a/><a/>", None),
         ],
     ),
@@ -257,6 +259,8 @@ PIECES = re.compile(r"<(?:[a-z]+)/>|<([a-z]+)>[^<]*</\1>")
 TAKEN = {
     '<a i:nil="1"/><b/><c i:nil="true"/>',
     '<a i:type="t:nadie"><b/></a>',
+    '<a i:type="">x</a>',
+    '<a i:type="1 :{}">x</a>',
     "<a>1 2</a><b>C</b>",
 }
 

@@ -55,7 +55,7 @@ def _mentions_permit(call: ast.Call) -> bool:
 
 
 def verb_breaches(source: str) -> Iterator[int]:
-    """Yield the lines that call fetch, send, poll or bulk as an adapter has them (a permit and more), or pass them on."""
+    """Yield the lines that call a verb as an adapter has it (a permit and more), or pass it on."""
     tree = ast.parse(source)
     called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
