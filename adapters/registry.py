@@ -294,7 +294,7 @@ def connect(
 
 
 def rehearse(manifest: Manifest, connection: Connection, secrets_dir: Path) -> ProducerAdapter:
-    """Make an adapter for the conformance kit: it takes rehearsals in place of permits, and speaks to this machine only.
+    """Make an adapter for the conformance kit: it takes rehearsals for permits, and speaks to this machine only.
 
     Raises ValueError for an address elsewhere, ManifestError for a secret that is not there.
     """

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,8 @@ import httpx
 from adapters.http import client_for
 from adapters.models import Found, Identifier
 from adapters.registry import SHIPPED, load_adapters
-from bench.common import OTHER_CORE, PROGRAM_CORE, machine, running, wait_for
+from bench.common import OTHER_CORE, PROGRAM_CORE, identity_permit, machine, running, wait_for
 from gateway.cli.demo.processes import free_port
-from schemas.ids import uuid7
-from schemas.permit import issue
 
 _PATH = "/frontend-identificaciones/api/persona/obtenerPersonaPorCedula/4123456"
 _PERSON = {
@@ -55,17 +52,7 @@ def main(rounds: int, calls: int) -> None:
 
 async def _rest(address: str, rounds: int, calls: int) -> dict[str, float]:
     headers = {"Authorization": "Bearer bench", "Accept": "application/json"}
-    permit = issue(
-        decision_id=uuid7(),
-        action="disclosure.fetch",
-        requester="UTGS",
-        holder="PN-IDENT",
-        dataset="identity",
-        subject=None,
-        released=frozenset(),
-        purpose="service-provision",
-        issued_at=datetime.now(UTC),
-    )
+    permit = identity_permit()
     with tempfile.TemporaryDirectory(prefix="siis-bench-") as name:
         folder = Path(name)
         (folder / "connections.yaml").write_text(json.dumps({"identificaciones": {"address": address}}))

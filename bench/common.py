@@ -15,8 +15,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from schemas.ids import uuid7
+from schemas.permit import Permit, issue
 
 CORES = os.cpu_count() or 1
 # The program under test has a core of its own where there are two; load, producer and database share the other.
@@ -35,6 +39,21 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def identity_permit() -> Permit:
+    """Return a permit to ask for identity, for benchmarks of an adapter without the rest of the house."""
+    return issue(
+        decision_id=uuid7(),
+        action="disclosure.fetch",
+        requester="UTGS",
+        holder="PN-IDENT",
+        dataset="identity",
+        subject=None,
+        released=frozenset(),
+        purpose="service-provision",
+        issued_at=datetime.now(UTC),
+    )
 
 
 def require(*programs: str) -> None:

@@ -15,16 +15,13 @@ import statistics
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from adapters.models import Adapter, Found, Identifier
 from adapters.registry import SHIPPED, Adapters, load_adapters
-from bench.common import OTHER_CORE, PROGRAM_CORE, machine, running, wait_for
+from bench.common import OTHER_CORE, PROGRAM_CORE, identity_permit, machine, running, wait_for
 from gateway.cli.demo.processes import free_port
-from schemas.ids import uuid7
-from schemas.permit import issue
 
 _CALLERS, _STUCK = 8, 80
 _CEDULA = Identifier("cedula", "4123456")
@@ -92,17 +89,7 @@ async def _calls(adapter: Adapter, calls: int) -> dict[str, float]:
 
 
 async def _fetch(adapter: Adapter) -> Any:
-    permit = issue(
-        decision_id=uuid7(),
-        action="disclosure.fetch",
-        requester="UTGS",
-        holder="PN-IDENT",
-        dataset="identity",
-        subject=None,
-        released=frozenset(),
-        purpose="service-provision",
-        issued_at=datetime.now(UTC),
-    )
+    permit = identity_permit()
     return await adapter.fetch(permit, "identity", _CEDULA)
 
 

@@ -16,7 +16,7 @@ from adapters.files.errors import WrongFile
 #: Opens the bytes of a file from their beginning.
 Opener = Callable[[], BinaryIO]
 
-_BLOCK = 128 * 1024
+_BLOCK = 64 * 1024
 LONGEST_LINE = 1024 * 1024
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -53,7 +53,7 @@ def encoding_of(open_file: Opener) -> str:
 
 
 def text_blocks(open_file: Opener, encoding: str) -> Generator[TextBlock, None, None]:
-    """Give the file in blocks of some 128 KiB that end where a line ends; memory stays flat.
+    """Give the file in blocks of some 64 KiB that end where a line ends; memory stays flat.
 
     Raises :class:`~adapters.files.errors.WrongFile` for a file that says by its first bytes to be in another encoding.
     """

@@ -7,6 +7,7 @@ was. Only a register that was read to its end and is good enough becomes the one
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ from schemas.codes import code_list
 _log = structlog.get_logger(__name__)
 _taken = Counter("siis_registers_total", "Registers taken or refused", ["adapter", "dataset", "outcome"])
 
+#: Between two transfers of a register that is no file.
+_REST_S = 6 * 3600.0
 #: Rows of one transaction.
 _CHUNK = 20_000
 _LOCK, _UNLOCK = (
@@ -85,11 +88,24 @@ class RegisterIntake:
         self._denied: dict[tuple[str, str], tuple[str, ...]] = {}
 
     async def run(self, adapters: Adapters, interval_s: float, stop: asyncio.Event) -> None:
-        """Take what waits at every adapter, each every ``interval_s`` seconds, until ``stop`` is set."""
+        """Take what waits at every adapter until ``stop`` is set.
+
+        Folders are looked into every ``interval_s`` seconds; a system that must be read whole to see whether anything is
+        new, at the start and every six hours.
+        """
+        rests_until: dict[tuple[str, str], float] = {}
 
         async def work(adapter: ProducerAdapter) -> bool:
-            ended = [await self.take(adapter, dataset, stop) for dataset in sorted(adapter.registers)]
-            return any(intake.outcome in ("taken", "refused") for intake in ended)
+            more = False
+            for dataset in sorted(adapter.registers):
+                if time.monotonic() < rests_until.get((adapter.name, dataset), 0.0):
+                    continue
+                ended = (await self.take(adapter, dataset, stop)).outcome
+                if adapter.kind != "file" and ended in ("taken", "refused", "nothing"):
+                    rests_until[adapter.name, dataset] = time.monotonic() + _REST_S
+                else:
+                    more = more or ended in ("taken", "refused")
+            return more
 
         def connected() -> list[ProducerAdapter]:
             return [adapter for adapter in adapters.taking() if adapter.connected]

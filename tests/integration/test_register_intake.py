@@ -365,3 +365,19 @@ async def test_a_register_refused_or_replaced_is_taken_again_when_a_person_wants
     query = "SELECT name, reason, rows FROM siis.register_file WHERE state = 'taken'"
     assert await stored(office, query) == [("uno.csv", None, 1)]
     await rows_once(office, 1)
+
+
+async def test_the_worker_takes_what_waits_and_what_comes_later(office: Office) -> None:
+    office.publish("nomina_10.csv", row(1))
+    assert office.adapter.connected
+    stop = asyncio.Event()
+    working = asyncio.create_task(office.runtime.registers.run(office.runtime.adapters, 0.05, stop))
+    query = "SELECT name FROM siis.register_file WHERE state = 'taken'"
+    for name, number in (("nomina_10.csv", 1), ("nomina_09.csv", 2)):
+        if number == 2:
+            office.publish(name, row(number))
+        async with asyncio.timeout(30):
+            while await stored(office, query) != [(name,)]:
+                await asyncio.sleep(0.02)
+    stop.set()
+    await working

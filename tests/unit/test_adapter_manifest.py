@@ -177,7 +177,11 @@ def test_a_secret_that_is_not_there_is_refused_for_a_connected_manifest_only(fol
 async def test_adapters_are_found_by_name_dataset_service_and_institution() -> None:
     adapters = load_adapters([MANIFESTS], None, None)
     assert [adapter.name for adapter in adapters] == sorted(file.stem for file in SHIPPED)
-    assert [adapter.name for adapter in adapters.holding("identity")] == ["identificaciones", "identificaciones-soap"]
+    assert [adapter.name for adapter in adapters.holding("identity")] == [
+        "identificaciones",
+        "identificaciones-soap",
+        "sfp-persona",
+    ]
     assert [adapter.name for adapter in adapters.holding("birth-entry")] == ["identificaciones-soap"]
     assert adapters.holding("nothing") == ()
     serving = adapters.serving("tekopora")
