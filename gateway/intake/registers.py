@@ -90,8 +90,8 @@ class RegisterIntake:
     async def run(self, adapters: Adapters, interval_s: float, stop: asyncio.Event) -> None:
         """Take what waits at every adapter until ``stop`` is set.
 
-        Folders are looked into every ``interval_s`` seconds; a system that must be read whole to see whether anything is
-        new, at the start and every six hours.
+        Folders are looked into every ``interval_s`` seconds; a system that must be read whole to see whether there is
+        anything new, at the start and every six hours.
         """
         rests_until: dict[tuple[str, str], float] = {}
 

@@ -30,6 +30,7 @@ from gateway.registry.models import NewPerson
 from gateway.runtime import Runtime, open_runtime
 from gateway.settings import Settings, load_settings
 from schemas.ids import uuid7
+from tests.house import until
 
 HEAD = "documento;nombres;apellidos;mes;entidad;devengado;extra"
 FIELDS: dict[str, Any] = {
@@ -373,11 +374,15 @@ async def test_the_worker_takes_what_waits_and_what_comes_later(office: Office) 
     stop = asyncio.Event()
     working = asyncio.create_task(office.runtime.registers.run(office.runtime.adapters, 0.05, stop))
     query = "SELECT name FROM siis.register_file WHERE state = 'taken'"
-    for name, number in (("nomina_10.csv", 1), ("nomina_09.csv", 2)):
-        if number == 2:
-            office.publish(name, row(number))
-        async with asyncio.timeout(30):
-            while await stored(office, query) != [(name,)]:
-                await asyncio.sleep(0.02)
+
+    async def first() -> bool:
+        return await stored(office, query) == [("nomina_10.csv",)]
+
+    async def later() -> bool:
+        return await stored(office, query) == [("nomina_09.csv",)]
+
+    await until(first)
+    office.publish("nomina_09.csv", row(2))
+    await until(later)
     stop.set()
     await working

@@ -188,7 +188,7 @@ async def test_adapters_are_found_by_name_dataset_service_and_institution() -> N
     assert serving is not None
     assert serving.name == "mds"
     assert adapters.serving("school-enrolment") is None
-    assert [adapter.kind for adapter in adapters.of_institution("PN-IDENT")] == ["rest", "soap"]
+    assert [adapter.kind for adapter in adapters.of_institution("PN-IDENT")] == ["rest", "soap", "soap"]
     assert [adapter.name for adapter in adapters.polling()] == ["mds", "minna"]
     assert adapters.named("minna").deduplicates
     with pytest.raises(UnknownAdapter):
