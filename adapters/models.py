@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from schemas.permit import Permit
@@ -138,13 +138,15 @@ class RejectedRow:
     masked: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of a register in the dataset's field names; ``raw_codes`` keeps codes unmapped."""
+class Row(NamedTuple):
+    """A row of a register in the dataset's field names; ``raw_codes`` keeps codes unmapped.
+
+    There is one for every row of a register, and a tuple is what is made fastest.
+    """
 
     row: int
     facts: Mapping[str, Any]
-    raw_codes: Mapping[str, str] = field(default_factory=dict)
+    raw_codes: Mapping[str, str] = NOTHING
 
 
 class Register(Protocol):

@@ -207,8 +207,11 @@ class Adapters:
             if adapter.registers and self._sources.held is not None:
                 answering.append(self._sources.held(adapter))
         datasets = {dataset for source in answering for dataset in source.datasets}
+        holding = {dataset: [source for source in answering if dataset in source.datasets] for dataset in datasets}
+        # A source that is not connected is asked only where there is no other: it would be the last word of all.
         self._holding: dict[str, tuple[Adapter, ...]] = {
-            dataset: tuple(source for source in answering if dataset in source.datasets) for dataset in datasets
+            dataset: tuple(source for source in sources if source.connected) or tuple(sources)
+            for dataset, sources in holding.items()
         }
         self._serving = {service: adapter for adapter in adapters for service in adapter.services}
 

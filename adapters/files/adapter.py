@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -157,7 +158,7 @@ class FileAdapter(ProducerAdapter):
         return Page((), (), seen.cursor(entries), False, call.provenance())
 
     async def _bulk(self, call: Call, *, spec: Bulk, taken: Collection[bytes]) -> Register | NotFound:
-        """Fetch the first file, by name, whose content was not taken; one that is still being written waits."""
+        """Fetch the oldest file whose content was not taken; one that is still being written waits."""
         folder, format, most = spec.request["folder"], self._formats[f"bulk {spec.name}"], self.manifest.limits.max_body
         async with self._link.session(call) as session:
             waiting = _complete(await session.entries(folder), spec.request, format)
@@ -205,14 +206,20 @@ def _formats(manifest: Manifest) -> dict[str, Format]:
 
 
 def _complete(entries: Sequence[Entry], request: Mapping[str, Any], format: Format) -> list[tuple[Entry, Entry | None]]:
-    """Return the files asked for, each with its side file where one is agreed; without it a file is not complete."""
+    """Return the files asked for, oldest first, each with the side file agreed; without it a file is not complete."""
     pattern, by_name = request.get("match", "*.csv"), {entry.name: entry for entry in entries}
     found = []
     for entry in entries:
         side = by_name.get(f"{entry.name}.{format.checksum}")
         if _wanted(entry.name, pattern) and (side is not None or format.checksum is None):
             found.append((entry, side))
-    return found
+    # The newest is taken last, since it replaces what came before; of one second's files 10 comes behind 9.
+    return sorted(found, key=lambda pair: (pair[0].modified // 1_000_000_000, _natural(pair[0].name)))
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Return a key that orders names by the numbers in them."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"([0-9]+)", name)]
 
 
 def _wanted(name: str, pattern: str) -> bool:

@@ -14,7 +14,7 @@ from rich.table import Table
 from adapters.base import ProducerAdapter
 from adapters.files.adapter import FileAdapter
 from adapters.files.wording import say
-from gateway.cli.context import open_context
+from gateway.cli.context import calm_collector, open_context
 from gateway.cli.screen import cell, json_line, printable, screen
 from gateway.intake import register_store
 from gateway.intake.registers import Intake
@@ -55,6 +55,7 @@ def take(
 async def _take(name: str | None, dataset: str | None, files: list[Path], as_json: bool) -> bool:
     well = True
     async with open_runtime(load_settings()) as runtime:
+        calm_collector()
         for adapter, register in _chosen(runtime, name, dataset, files):
             for intake in await _all_of(runtime, adapter, register, again=bool(files)):
                 well = well and intake.outcome in ("taken", "nothing")

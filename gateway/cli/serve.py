@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 from collections.abc import Iterator
 from typing import Annotated
@@ -14,6 +13,7 @@ import uvicorn
 import uvloop
 
 from audit import integrator
+from gateway.cli.context import calm_collector
 from gateway.settings import load_settings
 from schemas.text import _
 
@@ -63,10 +63,7 @@ async def _serve(host: str, port: int) -> None:
         )
         stop = asyncio.Event()
         integrating = asyncio.create_task(integrator.run(runtime.database.engine, runtime.signer, stop))
-        # What was made at the start stays: the collector need not look at it again (docs/performance.md).
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 1000)
+        calm_collector()
         try:
             await _Server(config).serve()
         finally:

@@ -10,6 +10,7 @@ import uvloop
 from prometheus_client import start_http_server
 
 from audit import integrator
+from gateway.cli.context import calm_collector
 from gateway.settings import load_settings
 from schemas.text import _
 
@@ -34,6 +35,7 @@ async def _work() -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     async with open_runtime(settings) as runtime, asyncio.TaskGroup() as tasks:
+        calm_collector()
         tasks.create_task(integrator.run(runtime.database.engine, runtime.signer, stop))
         tasks.create_task(runtime.replies.run(runtime.adapters, settings.poll_interval_s, stop))
         tasks.create_task(runtime.registers.run(runtime.adapters, settings.poll_interval_s, stop))

@@ -67,7 +67,10 @@ class ReplyIntake:
         async def work(adapter: Adapter) -> bool:
             return (await self.poll(adapter)).more
 
-        await in_rounds(adapters.polling, work, interval_s, stop)
+        def connected() -> list[Adapter]:
+            return [adapter for adapter in adapters.polling() if adapter.connected]
+
+        await in_rounds(connected, work, interval_s, stop)
 
     async def poll(self, adapter: Adapter) -> Polled:
         """Ask one adapter for the replies after its cursor and apply them."""

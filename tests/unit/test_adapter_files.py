@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from adapter_examples import REFERRAL, closed_address, connect, permit, poll, se
 from adapters.errors import ContractBroken, ManifestError
 from adapters.files.adapter import FileAdapter
 from adapters.files.folder import Entry
+from adapters.files.register import FileRegister
 from adapters.files.seen import MOST, Seen
 from adapters.files.writing import write_row
 from adapters.models import (
@@ -633,3 +635,17 @@ def test_what_cannot_work_is_refused_when_it_is_read(
     with pytest.raises(ManifestError) as refused:
         load_adapters([tmp_path / "manifests"], tmp_path / "connections.yaml", None)
     assert refused.value.field == field
+
+
+async def test_the_newest_register_comes_last_and_ten_behind_nine(tmp_path: Path) -> None:
+    published = Published(tmp_path)
+    for name, modified in (("r2026_9.csv", 100), ("r2026_10.csv", 100), ("r_old.csv", 50)):
+        file = published.folder / name
+        file.write_bytes(ROWS + name.encode())
+        os.utime(file, (modified, modified))
+    names, taken = [], []
+    while isinstance(outcome := await published.bulk(*taken), FileRegister):
+        names.append(outcome.name)
+        taken.append(outcome.sha256)
+        await outcome.close()
+    assert names == ["r_old.csv", "r2026_9.csv", "r2026_10.csv"]
