@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adapters.models import Provenance
 from audit.models import Receipt
 
 
@@ -26,7 +27,21 @@ class Denied(Refusal):
 
 
 class NotFound(Refusal):
-    """Nothing there, or nothing this caller may learn of: the two look the same."""
+    """Nothing there, or nothing this caller may learn of: to a caller outside, the two look the same.
+
+    ``source`` is the producer that said it has nothing; without one nobody was asked. It never leaves the gateway.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        pointer: str | None = None,
+        receipt: Receipt | None = None,
+        source: Provenance | None = None,
+    ) -> None:
+        super().__init__(code, pointer=pointer, receipt=receipt)
+        self.source = source
 
 
 class Conflict(Refusal):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -83,7 +83,8 @@ class Exchange:
     ) -> None:
         self._subjects, self._audit = subjects, audit
         self._policies, self._adapters, self._now = policies, adapters, now
-        self._not_found_times: deque[float] = deque([0.02], maxlen=64)
+        # By dataset: a register held here says no far sooner than a system far away does.
+        self._not_found_times: defaultdict[str, deque[float]] = defaultdict(lambda: deque([0.02], maxlen=64))
 
     async def disclose(self, caller: Caller, asked: DisclosureRequest, *, adapter: Adapter | None = None) -> Disclosure:
         """Answer a request for facts about one person, from one adapter only if it is given.
@@ -146,8 +147,11 @@ class Exchange:
         subject, correlation = None if who is None else who.id, asked.correlation
         intent = evidence.decided("disclosure.intent", request, decision, subject=subject, correlation=correlation)
         await self._audit.append(intent)
-        outcome = await self._fetch(permit, identifier, asked.presented, sources)
+        outcome, silent = await self._fetch(permit, identifier, asked.presented, sources)
         exchange = {"intent": str(intent.id), **_told(outcome)}
+        if silent:
+            # They were told whom it is about, whether they answered or not.
+            exchange["asked_before"] = silent
         if not isinstance(outcome, Found):
             receipt = await self._audit.append(
                 evidence.decided(
@@ -161,8 +165,8 @@ class Exchange:
                 )
             )
             if isinstance(outcome, NotFound):
-                self._not_found_times.append(time.monotonic() - started)
-                raise errors.NotFound("not-found", receipt=receipt)
+                self._not_found_times[request.dataset].append(time.monotonic() - started)
+                raise errors.NotFound("not-found", receipt=receipt, source=outcome.provenance)
             raise errors.ProducerFailed(
                 type(outcome).__name__.lower(), receipt, getattr(outcome, "retry_after_s", None)
             )
@@ -188,14 +192,17 @@ class Exchange:
 
     async def _fetch(
         self, permit: Permit, identifier: Identifier, presented: Mapping[str, str], sources: tuple[Adapter, ...]
-    ) -> FetchOutcome:
+    ) -> tuple[FetchOutcome, list[str]]:
+        """Ask one source after the other; return the last outcome and the names of those that were silent before."""
+        silent: list[str] = []
         outcome = await sources[0].fetch(permit, permit.dataset, identifier, presented)
         for adapter in sources[1:]:
             # Only silence passes the question on: an answer, even a refusal, is the source's answer.
             if not isinstance(outcome, Unavailable):
                 break
+            silent.append(outcome.provenance.adapter)
             outcome = await adapter.fetch(permit, permit.dataset, identifier, presented)
-        return outcome
+        return outcome, silent
 
     async def _refuse(
         self, request: Request, decision: Decision, facts: SubjectFacts, correlation: str | None, started: float
@@ -213,7 +220,7 @@ class Exchange:
         if decision.permit is None and not decision.hides_subject:
             raise errors.Denied(decision.reasons, receipt)
         # The answer takes as long as a producer's "not found" lately took, so the clock tells nothing either.
-        pause = random.choice(self._not_found_times) - (time.monotonic() - started)  # noqa: S311
+        pause = random.choice(self._not_found_times[request.dataset]) - (time.monotonic() - started)  # noqa: S311
         await asyncio.sleep(max(pause, 0.0))
         raise errors.NotFound("not-found", receipt=receipt)
 

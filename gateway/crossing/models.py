@@ -16,6 +16,7 @@ Verdict = Literal["meets", "does-not-meet", "look", "incomplete"]
 class Answer:
     """What came of one question: facts when ``found``, else why not; ``absent`` is the source's own "nothing".
 
+    ``denied`` is also what is answered of a person unknown here, or protected: nobody was asked, and that is all told.
     ``system`` and ``at`` (UTC) say who answered and as of when, the id of the entry in the log proves the disclosure.
     """
 

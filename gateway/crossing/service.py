@@ -65,7 +65,12 @@ class Crossing:
         try:
             released = await self._exchange.disclose(caller, asked)
         except errors.NotFound as refusal:
-            return _without(dataset, "absent", holder, "", refusal)
+            if refusal.source is None:
+                # The decision said so and nobody was asked; why is not for this caller to learn.
+                return _without(dataset, "denied", holder, "nobody was asked", refusal)
+            source = refusal.source
+            receipt = None if refusal.receipt is None else str(receipt_json(refusal.receipt)["entry_id"])
+            return Answer(dataset, "absent", {}, source.institution, source.adapter, source.at, receipt)
         except errors.Denied as refusal:
             return _without(dataset, "denied", holder, ", ".join(refusal.reasons), refusal)
         except errors.ProducerFailed as refusal:

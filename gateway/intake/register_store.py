@@ -39,13 +39,10 @@ class Current:
 
 async def ended(connection: AsyncConnection, adapter: str, dataset: str, *, again: bool) -> frozenset[bytes]:
     """Return the SHA-256 of every register that was taken or refused before; with ``again`` of those in force only."""
-    state = register_file.c.state
+    # One that was replaced before its end has never been in force, and may still wait.
+    had = register_file.c.state == "taken" if again else register_file.c.finished_at.is_not(None)
     async with connection.begin():
-        found = await connection.scalars(
-            select(register_file.c.sha256).where(
-                _of(adapter, dataset), state == "taken" if again else state != "taking"
-            )
-        )
+        found = await connection.scalars(select(register_file.c.sha256).where(_of(adapter, dataset), had))
         return frozenset(map(bytes, found))
 
 
@@ -127,15 +124,16 @@ async def note_progress(connection: AsyncConnection, current: Current) -> None:
 
 
 async def replace(connection: AsyncConnection, current: Current, *, same_name: bool) -> int:
-    """Let a register take the place of those before it, in the caller's transaction; return how many."""
-    replaced = (
-        update(register_file)
-        .where(_of(current.adapter, current.dataset), register_file.c.state == "taken")
-        .values(state="replaced")
-    )
+    """Let a register take the place of those before it, in the caller's transaction; return how many were in force.
+
+    One that was interrupted gives way too: nobody may come back for it.
+    """
+    others = [_of(current.adapter, current.dataset), register_file.c.id != current.id]
     if same_name:
-        replaced = replaced.where(register_file.c.name == current.name)
-    return int((await connection.execute(replaced)).rowcount)
+        others.append(register_file.c.name == current.name)
+    replaced = update(register_file).where(*others).values(state="replaced")
+    await connection.execute(replaced.where(register_file.c.state == "taking"))
+    return int((await connection.execute(replaced.where(register_file.c.state == "taken"))).rowcount)
 
 
 async def finish(connection: AsyncConnection, current: Current, state: str, at: datetime) -> None:

@@ -86,6 +86,7 @@ class RegisterIntake:
         self._database, self._vault, self._audit, self._policies = database, vault, audit, policies
         self._rejects_dir, self._now = rejects_dir, now
         self._denied: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._failing: dict[tuple[str, str], str] = {}
 
     async def run(self, adapters: Adapters, interval_s: float, stop: asyncio.Event) -> None:
         """Take what waits at every adapter until ``stop`` is set.
@@ -137,11 +138,22 @@ class RegisterIntake:
             await store.sweep(connection, adapter.name, dataset)
             before = await store.ended(connection, adapter.name, dataset, again=again)
             outcome = await adapter.bulk(decision.permit, dataset, before)
+            if isinstance(outcome, Unavailable | Malformed | Rejected):
+                return await self._failed(adapter, dataset, outcome, request, decision)
+            self._failing.pop((adapter.name, dataset), None)
             if isinstance(outcome, NotFound):
                 return Intake("nothing")
-            if isinstance(outcome, Unavailable | Malformed | Rejected):
-                return _failed(adapter, dataset, outcome)
             try:
+                await self._audit.append(
+                    evidence.decided(
+                        "register.intent",
+                        request,
+                        decision,
+                        subject=None,
+                        exchange={"adapter": adapter.name},
+                        what={"register": outcome.name, "sha256": outcome.sha256.hex()},
+                    )
+                )
                 return await _Taking(self, connection, adapter, spec, request, decision).take(outcome, stop)
             finally:
                 await outcome.close()
@@ -171,6 +183,35 @@ class RegisterIntake:
             )
             self._denied[adapter.name, dataset] = reasons
         return Intake("denied", reason=", ".join(reasons))
+
+    async def _failed(
+        self,
+        adapter: ProducerAdapter,
+        dataset: str,
+        outcome: Unavailable | Malformed | Rejected,
+        request: Request,
+        decision: Decision,
+    ) -> Intake:
+        """Log a failure when it is new; a producer out of reach stays one failure, whatever each attempt met with."""
+        kind = type(outcome).__name__
+        reason = outcome.code if isinstance(outcome, Rejected) else outcome.reason
+        _taken.labels(adapter.name, dataset, kind).inc()
+        _log.warning("intake.register_failed", adapter=adapter.name, dataset=dataset, reason=reason)
+        failing = kind if isinstance(outcome, Unavailable) else reason
+        if self._failing.get((adapter.name, dataset)) != failing:
+            await self._audit.append(
+                evidence.decided(
+                    "register.failed",
+                    request,
+                    decision,
+                    subject=None,
+                    outcome="failed",
+                    exchange={"adapter": adapter.name, "outcome": kind},
+                    what={"reason": reason},
+                )
+            )
+            self._failing[adapter.name, dataset] = failing
+        return Intake("failed", reason=reason)
 
     @asynccontextmanager
     async def _alone(self, adapter: str, dataset: str) -> AsyncIterator[AsyncConnection | None]:
@@ -355,10 +396,3 @@ async def _packed(rows: AsyncIterator[Sequence[Row | RejectedRow]], packer: Pack
 
 def _same(value: str) -> str:
     return value
-
-
-def _failed(adapter: ProducerAdapter, dataset: str, outcome: Unavailable | Malformed | Rejected) -> Intake:
-    _taken.labels(adapter.name, dataset, type(outcome).__name__).inc()
-    reason = outcome.code if isinstance(outcome, Rejected) else outcome.reason
-    _log.warning("intake.register_failed", adapter=adapter.name, dataset=dataset, reason=reason)
-    return Intake("failed", reason=reason)

@@ -101,9 +101,11 @@ class ReplyIntake:
             if not isinstance(outcome, Page):
                 _failed(adapter, outcome)
                 return Polled()
-            return await self._take(connection, adapter, outcome)
+            return await self._take(connection, adapter, outcome, cursor)
 
-    async def _take(self, connection: AsyncConnection, adapter: Adapter, page: Page) -> Polled:
+    async def _take(
+        self, connection: AsyncConnection, adapter: Adapter, page: Page, before: str | None
+    ) -> Polled:
         counts = {"applied": 0, "repeated": 0, "refused": 0}
         rejects: list[dict[str, Any]] = [
             {"row": item.row, "column": item.column, "what": item.what} for item in page.rejects
@@ -130,7 +132,9 @@ class ReplyIntake:
         )
         for name, number in counts.items():
             _polled.labels(adapter.institution, name).inc(number)
-        return Polled(**counts, unreadable=len(page.rejects), more=page.more)
+        # A cursor that does not move would bring the same page for ever: it waits for its turn.
+        more = page.more and page.cursor != before
+        return Polled(**counts, unreadable=len(page.rejects), more=more)
 
 
 def _failed(adapter: Adapter, outcome: PollOutcome) -> None:

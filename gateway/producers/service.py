@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
 from sqlalchemy import delete, func, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,8 +26,9 @@ from gateway.settings import Settings
 
 _log = structlog.get_logger(__name__)
 _INTERVAL_S = 1.0
-# What a process that is gone had seen says nothing any more.
-_FORGOTTEN = text("now() - interval '1 day'")
+# What has not changed is written again, so that what a process that is gone had seen can be told from it.
+_REPEAT_S = 60.0
+_LIVE = text("now() - interval '5 minutes'")
 
 
 def open_adapters(settings: Settings, held: Callable[[ProducerAdapter], Adapter] | None = None) -> Adapters:
@@ -47,6 +49,7 @@ class HealthKeeper:
         self._database, self._adapters = database, adapters
         self._process = f"{socket.gethostname()}:{os.getpid()}"
         self._written: dict[str, Health] = {}
+        self._repeated_at = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write changes, each within a second, until ``stop`` is set; a database that is away is tried again."""
@@ -64,11 +67,13 @@ class HealthKeeper:
             for adapter in self._adapters
             if adapter.connected and adapter.health.reason != NOT_ASKED
         }
+        if time.monotonic() - self._repeated_at > _REPEAT_S:
+            self._written, self._repeated_at = {}, time.monotonic()
         changed = {name: health for name, health in seen.items() if self._written.get(name) != health}
         if not changed:
             return
         async with self._database.transaction() as connection:
-            await connection.execute(delete(producer_health).where(producer_health.c.seen_at < _FORGOTTEN))
+            await connection.execute(delete(producer_health).where(producer_health.c.seen_at < _LIVE))
             for name, health in changed.items():
                 values = {"ok": health.ok, "reason": health.reason, "since": health.since, "seen_at": func.now()}
                 statement = insert(producer_health).values(adapter=name, process=self._process, **values)
@@ -78,11 +83,12 @@ class HealthKeeper:
 
 
 async def last_seen(connection: AsyncConnection) -> dict[str, Health]:
-    """Return what was last seen of each adapter, by whichever process saw it last."""
+    """Return what was last seen of each adapter by the processes that are alive: the newest change among them."""
     newest = (
         select(producer_health)
-        .distinct(producer_health.c.adapter)
-        .order_by(producer_health.c.adapter, producer_health.c.seen_at.desc())
+        .ext(distinct_on(producer_health.c.adapter))
+        .where(producer_health.c.seen_at >= _LIVE)
+        .order_by(producer_health.c.adapter, producer_health.c.since.desc())
     )
     rows = (await connection.execute(newest)).mappings()
     return {row["adapter"]: Health(row["ok"], row["since"], row["reason"]) for row in rows}

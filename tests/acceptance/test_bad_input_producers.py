@@ -49,9 +49,12 @@ async def test_a_producer_that_answers_a_web_page_gives_502_and_no_data(house: H
 
 async def test_the_second_source_answers_where_the_first_is_down(house: House, mds: Caller) -> None:
     await house.switch("identificaciones", fail_503=-1)
+    since = uuid7()
     answer = await mds.post(DISCLOSURES, asking(adults(house)[14]))
     assert answer.status_code == 200, answer.text
     assert answer.json()["source"]["system"] == "identificaciones-soap"
+    entry = (await entries(house, "disclosure.released", since))[-1]
+    assert entry["exchange"]["asked_before"] == ["identificaciones"]
 
 
 @pytest.mark.parametrize(
