@@ -1,6 +1,6 @@
-"""Errors of this room: those that stop a start or a command, and two that carry a failed attempt to its outcome.
+"""Errors of this room: those that stop a start or a command, and those that carry a failed attempt to its outcome.
 
-What a producer answers is an outcome, never an error: the last two are raised and caught inside this package.
+What a producer answers is an outcome, never an error: the latter are raised and caught inside this package.
 """
 
 from __future__ import annotations
@@ -35,6 +35,13 @@ class CallFailed(Exception):
     ) -> None:
         super().__init__(reason)
         self.reason, self.acted, self.again, self.retry_after_s = reason, acted, again, retry_after_s
+
+
+class OurLimit(CallFailed):
+    """Our own rate leaves no time for another question: nothing was asked, and nothing is learnt of the producer."""
+
+    def __init__(self) -> None:
+        super().__init__("rate reached", acted=False, again=False, retry_after_s=1.0)
 
 
 class ContractBroken(Exception):

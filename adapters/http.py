@@ -65,7 +65,11 @@ class _Client(httpx.AsyncClient):
     async def send(self, request: httpx.Request, *, stream: bool = False, **_ignored: Any) -> httpx.Response:
         """Send a request; the answer is read at once unless it is to be streamed."""
         # Asked of the client's own method, because that is where respx steps in.
-        response = await self._transport_for_url(request.url).handle_async_request(request)
+        try:
+            response = await self._transport_for_url(request.url).handle_async_request(request)
+        except ValueError:
+            # The transport lets this out for a header with a byte that is not ASCII.
+            raise httpx.RemoteProtocolError("a header is not text", request=request) from None
         response.request = request
         if not stream:
             await response.aread()

@@ -98,7 +98,7 @@ class Sources:
 
 
 class Adapters:
-    """The adapters of a deployment, by name, dataset, service and institution; read again while they are in use."""
+    """The adapters of a deployment, by name, dataset and service; read again while they are in use."""
 
     def __init__(self, sources: Sources) -> None:
         """Read and connect everything; raises :class:`~adapters.errors.ManifestError` for the first thing wrong."""
@@ -106,7 +106,9 @@ class Adapters:
         self._seen = _stamps(sources)
         self._made: dict[str, tuple[bytes, ProducerAdapter]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
-        self._arrange(self._read())
+        made: dict[str, tuple[bytes, ProducerAdapter]] = {}
+        self._read(made)
+        self._arrange(made)
 
     def __iter__(self) -> Iterator[Adapter]:
         """Give all adapters, by name."""
@@ -127,10 +129,6 @@ class Adapters:
         """Return the adapter that takes referrals to a service, ``None`` where there is none."""
         return self._serving.get(service)
 
-    def of_institution(self, code: str) -> tuple[Adapter, ...]:
-        """Return an institution's adapters, by name."""
-        return tuple(adapter for adapter in self if adapter.institution == code)
-
     def polling(self) -> tuple[Adapter, ...]:
         """Return the adapters that are polled for counter-referrals, by name."""
         return tuple(adapter for adapter in self if adapter.polls)
@@ -141,6 +139,8 @@ class Adapters:
 
     async def close(self) -> None:
         """Release all connections."""
+        # A task that has not begun would be cancelled before it holds its adapter.
+        await asyncio.sleep(0)
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
@@ -153,7 +153,7 @@ class Adapters:
                 await asyncio.wait_for(stop.wait(), interval_s)
             try:
                 self.refresh()
-            except ManifestError as error:
+            except (ManifestError, OSError) as error:
                 _log.error("adapters.not_reloaded", error=str(error))
 
     def refresh(self) -> bool:
@@ -169,20 +169,39 @@ class Adapters:
         # Noted first: a wrong file is told once, not every two seconds.
         self._seen = stamps
         before = {name: adapter for name, (_mark, adapter) in self._made.items()}
-        self._arrange(self._read())
+        made: dict[str, tuple[bytes, ProducerAdapter]] = {}
+        try:
+            self._read(made)
+        except (ManifestError, OSError):
+            self._let_go([adapter for name, (_mark, adapter) in made.items() if before.get(name) is not adapter])
+            raise
+        self._arrange(made)
         gone = [adapter for name, adapter in before.items() if self._by_name.get(name) is not adapter]
-        for adapter in gone:
-            task = asyncio.get_running_loop().create_task(_retire(adapter))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+        self._let_go(gone)
         _log.info("adapters.reloaded", replaced=sorted(adapter.name for adapter in gone))
         return True
 
-    def _read(self) -> dict[str, tuple[bytes, ProducerAdapter]]:
+    def _let_go(self, gone: Sequence[ProducerAdapter]) -> None:
+        for adapter in gone:
+            task = asyncio.get_running_loop().create_task(self._retire(adapter))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, adapter: ProducerAdapter) -> None:
+        """Close an adapter when those who had it in hand have long begun and ended their calls, or all are closed."""
+        try:
+            await asyncio.sleep(_GRACE_S)
+            await adapter.guard.idle.wait()
+        finally:
+            await adapter.close()
+            if adapter.name not in self._by_name:
+                adapter.guard.forget()
+
+    def _read(self, made: dict[str, tuple[bytes, ProducerAdapter]]) -> None:
+        """Put every adapter into ``made`` as it is made; one that did not change is the one there was."""
         sources = self._sources
         manifests = read_manifests(sources.manifest_dirs)
         known = read_connections(sources.connections, manifests, schemes_of)
-        made = {}
         for manifest in manifests:
             connection = known.get(manifest.name)
             mark = _mark(manifest, connection, sources.secrets_dir)
@@ -194,7 +213,6 @@ class Adapters:
                     mark,
                     connect(manifest, connection, sources.secrets_dir, sources.transport, sources.now),
                 )
-        return made
 
     def _arrange(self, made: dict[str, tuple[bytes, ProducerAdapter]]) -> None:
         adapters = [adapter for _mark, adapter in made.values()]
@@ -214,13 +232,6 @@ class Adapters:
             for dataset, sources in holding.items()
         }
         self._serving = {service: adapter for adapter in adapters for service in adapter.services}
-
-
-async def _retire(adapter: ProducerAdapter) -> None:
-    """Close an adapter that was replaced, when those who had it in hand have long begun and ended their calls."""
-    await asyncio.sleep(_GRACE_S)
-    await adapter.guard.idle.wait()
-    await adapter.close()
 
 
 def _stamps(sources: Sources) -> dict[str, tuple[int, int]]:
@@ -243,7 +254,7 @@ def _mark(manifest: Manifest, connection: Connection | None, secrets_dir: Path |
     """Sum up all that an adapter is made of: manifest, descriptions, connection, secrets."""
     parts = [orjson.dumps(manifest.source.content, option=orjson.OPT_NON_STR_KEYS)]
     if manifest.wsdl is not None:
-        parts += [file.read_bytes() for file in sorted((manifest.folder / "wsdl").iterdir())]
+        parts += [file.read_bytes() for file in sorted((manifest.folder / "wsdl").iterdir()) if file.is_file()]
     if connection is not None:
         parts += [connection.address.encode(), connection.host_key.encode()]
         parts += [read_secret(manifest, secrets_dir, *place).encode() for place in secret_places(manifest)]

@@ -27,7 +27,7 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from adapters.errors import CallFailed, ContractBroken
+from adapters.errors import CallFailed, ContractBroken, OurLimit
 from adapters.manifest import Manifest
 from adapters.models import Health, Malformed, Provenance, Unavailable
 from schemas.canonical import sha256
@@ -38,7 +38,11 @@ _log = structlog.get_logger(__name__)
 
 #: The reason in the health of a producer nobody has asked.
 NOT_ASKED = "not asked yet"
+#: The reason of an outcome in whose place an adapter raised something unforeseen.
+DEFECT = "a defect of the adapter"
 _WAITING_PER_PLACE = 4
+# What a library may raise at an answer nobody thought of; a caller's fault (PermitMismatch) is none of them.
+_UNFORESEEN = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, AttributeError)
 
 # Labels name adapters and kinds of outcome, never a person or an address.
 _up = Gauge("siis_producer_up", "Whether the last attempt at a producer got a usable answer", ["adapter"])
@@ -55,7 +59,7 @@ def utc_now() -> datetime:
 class Call:
     """One call of a verb: what is left of its time, its attempts, and whether it may have had an effect."""
 
-    __slots__ = ("_guard", "_started", "attempts", "deadline", "maybe_acted", "raw_sha256", "sent")
+    __slots__ = ("_guard", "_started", "attempts", "deadline", "in_turn", "maybe_acted", "raw_sha256", "sent")
 
     def __init__(self, guard: Guard, budget_s: float | None = None) -> None:
         self._guard = guard
@@ -67,6 +71,8 @@ class Call:
         self.sent = False
         #: Some attempt so far may have been acted on.
         self.maybe_acted = False
+        #: It waits for its turn within the rate.
+        self.in_turn = False
 
     @property
     def left_s(self) -> float:
@@ -126,7 +132,7 @@ class Guard:
 
         ``budget_s`` stands in for the manifest's budget where a verb has its own.
 
-        Returns what ``attempt`` returns, or the failure as an outcome; only cancellation and faults of ours leave.
+        Returns what ``attempt`` returns, or the failure as an outcome; only cancellation and a caller's faults leave.
         """
         call = Call(self, budget_s)
         self._under_way += 1
@@ -138,7 +144,9 @@ class Guard:
             self._under_way -= 1
             if not self._under_way:
                 self.idle.set()
-        _calls.labels(self.name, type(outcome).__name__).inc()
+        # Each kind of adapter has its own class of register.
+        told = "Register" if hasattr(outcome, "rows") else type(outcome).__name__
+        _calls.labels(self.name, told).inc()
         return outcome
 
     async def _outcome(
@@ -192,17 +200,23 @@ class Guard:
         return await self._retrying.copy(stop=stop)(again)
 
     async def _once(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
+        circuit = await self._circuit()
+        # Looked at first: a call that will be refused takes no turn from another.
+        opened_at = circuit.context.opened_at
+        if opened_at is not None and self._closed_for_s(opened_at) > 0:
+            raise self._refusal(opened_at)
         await self.turn(call)
-        call.attempts += 1
-        call.sent = False
         try:
-            async with await self._circuit():
+            async with circuit:
+                call.attempts += 1
+                call.sent = False
                 result = await self._in_time(call, attempt)
         except OpenedState as opened:
             # One exception object is raised for every refused call: its traceback would grow and keep their frames.
             opened.__traceback__ = None
-            wait_s = max(opened.opened_at + self._breaker_settings.reset_s - time.time(), 0.0)
-            raise CallFailed("breaker open", acted=False, again=False, retry_after_s=wait_s) from None
+            raise self._refusal(opened.opened_at) from None
+        except OurLimit:
+            raise
         except (CallFailed, ContractBroken) as failure:
             call.maybe_acted = call.maybe_acted or (call.sent and failure.acted)
             self._mark(False, failure.reason)
@@ -210,34 +224,53 @@ class Guard:
         self._mark(True, "")
         return result
 
+    def _closed_for_s(self, opened_at: float) -> float:
+        return max(opened_at + self._breaker_settings.reset_s - time.time(), 0.0)
+
+    def _refusal(self, opened_at: float) -> CallFailed:
+        wait_s = self._closed_for_s(opened_at)
+        return CallFailed("breaker open", acted=False, again=False, retry_after_s=wait_s)
+
     async def turn(self, call: Call) -> None:
         """Wait until another question is within the rate: each attempt, and each page behind its first."""
         if self._rate is None:
             return
+        call.in_turn = True
         try:
             async with asyncio.timeout_at(call.deadline):
                 await self._rate.acquire()
         except TimeoutError:
-            raise CallFailed("rate reached", acted=False, again=False, retry_after_s=1.0) from None
+            raise OurLimit from None
+        call.in_turn = False
 
     async def _in_time(self, call: Call, attempt: Callable[[Call], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout_at(call.deadline):
                 return await attempt(call)
         except TimeoutError:
-            raise CallFailed("timeout", again=False) from None
+            # Inside an attempt its own clock may ring before that of the turn.
+            raise OurLimit if call.in_turn else CallFailed("timeout", again=False) from None
+        except _UNFORESEEN as error:
+            # Its text and its frames hold content.
+            _log.error("adapter.defect", adapter=self.name, error=type(error).__name__)
+            raise ContractBroken(DEFECT) from None
 
     async def _circuit(self) -> Any:
         if self._breaker is None:
             settings = self._breaker_settings
-            # A malformed answer is an answer, and a caller who went away says nothing about the producer.
+            # A malformed answer is an answer; our own rate, and a caller who went away, say nothing about the producer.
             self._breaker = await AsyncCircuitBreakerFactory().get_breaker(
                 self.name,
                 threshold=settings.failures,
                 ttl=settings.reset_s,
-                exclude=[ContractBroken, asyncio.CancelledError],
+                exclude=[ContractBroken, OurLimit, asyncio.CancelledError],
             )
         return self._breaker
+
+    def forget(self) -> None:
+        """Take the producer's health out of the metrics: its adapter is gone."""
+        _up.remove(self.name)
+        _since.remove(self.name)
 
     def _mark(self, ok: bool, reason: str) -> None:
         if (self.health.ok, self.health.reason) == (ok, reason):

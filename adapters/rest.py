@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from codecs import BOM_UTF8
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import aclosing
@@ -17,6 +16,7 @@ import orjson
 from jmespath.exceptions import JMESPathError
 
 from adapters.base import ProducerAdapter, Secrets
+from adapters.charset import charset_in, to_utf8
 from adapters.connections import Connection
 from adapters.errors import CallFailed, ContractBroken
 from adapters.http import COMMON_HEADERS, Answer, Headers, ask, close_client, open_client, status_error
@@ -32,7 +32,6 @@ from schemas.errors import SchemaError
 from schemas.text import _
 from schemas.validation import parse_json
 
-_CHARSET = re.compile(r"charset\s*=\s*\"?([A-Za-z0-9._:-]+)", re.IGNORECASE)
 _ACCEPT = {"json": "application/json", "xml": "application/xml, text/xml;q=0.9"}
 _SENT_AS = {"json": "application/json", "form": "application/x-www-form-urlencoded"}
 _OFF_LOOP_BYTES = 32 * 1024
@@ -301,13 +300,10 @@ def _xml(answer: Answer) -> Any:
 
 
 def _in_utf8(answer: Answer) -> bytes:
-    declared = _CHARSET.search(answer.headers.get("content-type", ""))
-    if declared is None or declared[1].lower() in ("utf-8", "utf8"):
+    declared = charset_in(answer.headers.get("content-type", ""))
+    if declared in (None, "utf-8"):
         return answer.body.removeprefix(BOM_UTF8)
-    try:
-        return answer.body.decode(declared[1]).encode()
-    except (LookupError, UnicodeDecodeError):
-        raise ContractBroken("the answer is not in the charset it declares") from None
+    return to_utf8(answer.body, declared)
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from adapters.models import (
     Taken,
     Unavailable,
 )
+from adapters.resilience import DEFECT
 from schemas.text import _
 
 _OUTCOMES = (Found, NotFound, Rejected, Unavailable, Malformed, Taken, AlreadyTaken, Page, Read)
@@ -64,6 +65,8 @@ class Judge:
             return
         if not outcome.reason:
             yield _("sin motivo")
+        if outcome.reason == DEFECT:
+            yield _("un defecto del adaptador en lugar de un resultado")
         if any(text in outcome.reason for text in self._telling()):
             yield _("el motivo muestra contenido de la respuesta")
         if outcome.effect_unknown is not (self._verb.effect and trial.acted):

@@ -12,13 +12,13 @@ from typing import Any
 
 from lxml import etree
 
+from adapters.charset import charset_in, charset_of, to_utf8
 from adapters.errors import ContractBroken
 from adapters.soap.content import tree
 
 SOAP_11 = "http://schemas.xmlsoap.org/soap/envelope/"
 SOAP_12 = "http://www.w3.org/2003/05/soap-envelope"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-_IN_HEADER = re.compile(r"charset\s*=\s*\"?([A-Za-z0-9._:-]+)", re.IGNORECASE)
 _DECLARATION = re.compile(rb"\s*<\?xml\s[^>]*?(?:encoding\s*=\s*[\"']([A-Za-z0-9._:-]+)[\"'][^>]*)?\?>")
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _LONGEST_TEXT = 500
@@ -106,30 +106,14 @@ def in_utf8(body: bytes, content_type: str) -> bytes:
     """
     for mark, charset in _BOMS:
         if body.startswith(mark):
-            return _decoded(body.removeprefix(mark), charset)
-    in_header = _IN_HEADER.search(content_type)
-    declaration = _DECLARATION.match(body)
-    header = _codec(in_header[1]) if in_header else None
-    declared = _codec(declaration[1].decode("ascii")) if declaration and declaration[1] else None
+            return to_utf8(body.removeprefix(mark), charset)
+    header, declaration = charset_in(content_type), _DECLARATION.match(body)
+    declared = charset_of(declaration[1].decode("ascii")) if declaration and declaration[1] else None
     if header and declared and header != declared and not body.isascii():
         raise ContractBroken("the HTTP header and the XML declaration state different charsets")
     charset = header or declared or "utf-8"
     # The parser is told UTF-8, which overrules what the declaration says.
-    return body if charset == "utf-8" else _decoded(body, charset)
-
-
-def _codec(name: str) -> str:
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        raise ContractBroken("the answer is in an unknown charset") from None
-
-
-def _decoded(body: bytes, charset: str) -> bytes:
-    try:
-        return body.decode(charset).encode()
-    except (LookupError, UnicodeError):
-        raise ContractBroken("the answer is not in the charset it declares") from None
+    return body if charset == "utf-8" else to_utf8(body, charset)
 
 
 def _fault(fault: etree._Element) -> Fault:

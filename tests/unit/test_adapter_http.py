@@ -54,7 +54,15 @@ async def test_half_an_answer_is_unavailable_with_effect_unknown(tmp_path: Path,
     assert outcome.provenance.attempts == 3
 
 
-@pytest.mark.parametrize("answer", [b"\x00\x01\x02 no HTTP\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x00\x01\x02 no HTTP\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        TAKEN.replace(b"\r\n", "\r\nX-Oficina: Asunción\r\n".encode("latin-1"), 1),
+    ],
+    ids=["bytes", "no status", "header not ASCII"],
+)
 async def test_what_is_no_http_is_malformed(tmp_path: Path, answer: bytes) -> None:
     async with server(answering(answer)) as address:
         outcome = await send(connect(tmp_path, "mspbs", address))

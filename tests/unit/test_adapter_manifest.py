@@ -90,6 +90,8 @@ def test_the_schema_is_a_schema() -> None:
         ("mds", "through: [strip, date10], required: true", "through: [strip, date10]", "occurred_on:",
          "poll.fields.occurred_on", "required: true"),
         ("mds", "    message_id:", "    mensaje:", "mensaje: {", "poll.fields.mensaje", "no tiene este campo"),
+        ("mds", "through: [strip, date-time]", "through: [strip]", "appointment_at:",
+         "poll.fields.appointment_at", "debe pasar por uno de: date-dmy, date-time, date10"),
         ("mds", "wsdl: DerivacionesWS", "wsdl: Nada", "wsdl:", "wsdl", "no se puede leer Nada.wsdl"),
         ("mds", "wsdl: DerivacionesWS.wsdl\n", "", "name:", "/", "falta wsdl"),
         ("mds", "wsdl: DerivacionesWS", "wsdl: ../x", "wsdl:", "wsdl", "no tiene la forma esperada"),
@@ -188,7 +190,6 @@ async def test_adapters_are_found_by_name_dataset_service_and_institution() -> N
     assert serving is not None
     assert serving.name == "mds"
     assert adapters.serving("school-enrolment") is None
-    assert [adapter.kind for adapter in adapters.of_institution("PN-IDENT")] == ["rest", "soap", "soap"]
     assert [adapter.name for adapter in adapters.polling()] == ["mds", "minna"]
     assert adapters.named("minna").deduplicates
     with pytest.raises(UnknownAdapter):

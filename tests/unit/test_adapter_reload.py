@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+import prometheus_client
 import pytest
 from adapter_examples import CEDULA, MANIFESTS, http, permit, read_request, server
 
@@ -13,6 +16,7 @@ from adapters import registry
 from adapters.errors import ManifestError
 from adapters.models import Found, NotFound, Unavailable
 from adapters.registry import Adapters, load_adapters
+from adapters.registry import connect as make
 
 NAMES = ("identificaciones-soap", "mspbs")
 
@@ -121,3 +125,73 @@ async def test_a_call_under_way_is_answered_by_the_adapter_it_began_with(
         outcome = await calling
         assert isinstance(outcome, NotFound | Found), outcome
         await adapters.close()
+
+
+async def test_adapters_that_were_replaced_are_closed_with_the_others(folder: Path) -> None:
+    connect(folder)
+    adapters = load(folder)
+    before = [adapters.named(name) for name in NAMES]
+    connect(folder, "http://127.0.0.1:2")
+    assert adapters.refresh()
+    await adapters.close()
+    assert [adapter._client.is_closed for adapter in before] == [True, True]  # type: ignore[attr-defined]
+
+
+async def test_what_was_made_before_something_wrong_was_found_is_closed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def noting(*arguments: Any) -> Any:
+        made.append(make(*arguments))
+        return made[-1]
+
+    connect(folder)
+    adapters = load(folder)
+    monkeypatch.setattr(registry, "connect", noting)
+    connect(folder, "http://127.0.0.1:2")
+    (folder / "secrets" / "mspbs_api_key").write_text("ñ", encoding="utf-8")
+    with pytest.raises(ManifestError):
+        adapters.refresh()
+    await adapters.close()
+    assert [adapter.name for adapter in made] == ["identificaciones-soap"]
+    assert made[0]._client.is_closed
+
+
+async def test_a_folder_among_the_descriptions_or_an_unreadable_file_does_not_end_the_watch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wsdl = folder / "manifests" / "wsdl"
+    wsdl.unlink()
+    shutil.copytree(MANIFESTS / "wsdl", wsdl)
+    (wsdl / "antes").mkdir()
+    connect(folder)
+    adapters = load(folder)
+    stop, asked = asyncio.Event(), []
+
+    def unreadable() -> bool:
+        asked.append(1)
+        if len(asked) == 2:
+            stop.set()
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(adapters, "refresh", unreadable)
+    async with asyncio.timeout(10):
+        await adapters.run(stop, 0.001)
+    assert len(asked) == 2
+    await adapters.close()
+
+
+async def test_an_adapter_that_is_gone_is_gone_from_the_metrics(folder: Path) -> None:
+    connect(folder)
+    adapters = load(folder)
+    given = permit("disclosure.fetch", "PN-IDENT", "identity")
+    await adapters.named(NAMES[0]).fetch(given, "identity", CEDULA)
+    read, labels = prometheus_client.REGISTRY.get_sample_value, {"adapter": NAMES[0]}
+    assert read("siis_producer_up", labels) == 0
+    (folder / "connections.yaml").unlink()
+    (folder / "manifests" / f"{NAMES[0]}.yaml").unlink()
+    assert adapters.refresh()
+    await adapters.close()
+    assert read("siis_producer_up", labels) is None
+    assert read("siis_producer_since_seconds", labels) is None

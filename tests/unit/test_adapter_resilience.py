@@ -21,8 +21,9 @@ from adapter_examples import (
     send,
     server,
 )
+from structlog.testing import capture_logs
 
-from adapters.errors import CallFailed, ContractBroken
+from adapters.errors import CallFailed, ContractBroken, PermitMismatch
 from adapters.manifest import Breaker, Limits, Manifest, Retry, load_manifest
 from adapters.models import Malformed, Unavailable
 from adapters.resilience import Call, Guard
@@ -263,9 +264,24 @@ async def test_health_says_since_when_and_why(manifest: Manifest) -> None:
     assert guard.health.since > ill.since
 
 
-async def test_a_fault_of_ours_is_not_dressed_up_as_an_outcome(manifest: Manifest) -> None:
-    with pytest.raises(KeyError):
-        await run(Guard(manifest), Producer(KeyError("ours")))
+@pytest.mark.parametrize("fault", [KeyError("4123456"), UnicodeError("4123456"), RecursionError(), TypeError()])
+async def test_what_an_adapter_did_not_foresee_is_malformed_and_told_without_content(
+    manifest: Manifest, fault: Exception
+) -> None:
+    guard, producer = Guard(replace(manifest, breaker=Breaker(1, 600.0))), Producer(fault)
+    with capture_logs() as told:
+        outcome = await run(guard, producer)
+    assert isinstance(outcome, Malformed)
+    assert (outcome.reason, outcome.effect_unknown, producer.asked) == ("a defect of the adapter", True, 1)
+    assert {"event": "adapter.defect", "adapter": "mspbs", "error": type(fault).__name__, "log_level": "error"} in told
+    assert "4123456" not in repr((outcome, told))
+    # An answer nobody can read is an answer: the producer goes on being asked.
+    assert await run(guard, producer) == "answer"
+
+
+async def test_a_fault_of_the_caller_is_not_dressed_up_as_an_outcome(manifest: Manifest) -> None:
+    with pytest.raises(PermitMismatch):
+        await run(Guard(manifest), Producer(PermitMismatch("ours")))  # type: ignore[arg-type]
 
 
 async def test_one_producer_that_hangs_takes_no_place_from_another(tmp_path: Path) -> None:
@@ -311,6 +327,33 @@ async def test_attempts_beyond_the_rate_wait_and_beyond_the_budget_are_turned_aw
     assert {(outcome.reason, outcome.effect_unknown) for outcome in turned} == {("rate reached", False)}
     # Nobody was asked, so nothing was learnt of the producer.
     assert guard.health.ok
+
+
+async def test_our_own_rate_says_nothing_about_the_producer(manifest: Manifest) -> None:
+    limits = Limits(0.2, 1024, 2, per_second=1.0)
+    guard = Guard(replace(manifest, limits=limits, breaker=Breaker(1, 600.0)))
+
+    async def pages(call: Call) -> str:
+        call.sent = True
+        await guard.turn(call)
+        return "all pages"
+
+    for _ in range(2):
+        outcome = await run(guard, pages, effect=False)
+        assert isinstance(outcome, Unavailable)
+        assert outcome.reason == "rate reached"
+        assert guard.health.reason == "not asked yet"
+    assert outcome.provenance.attempts == 0
+
+
+async def test_a_call_the_breaker_refuses_is_no_attempt_and_takes_no_turn(manifest: Manifest) -> None:
+    limits = Limits(0.2, 1024, 2, per_second=1.0)
+    guard = Guard(replace(manifest, limits=limits, breaker=Breaker(1, 600.0)))
+    await run(guard, Producer(CallFailed("x", again=False)))
+    for _ in range(3):
+        outcome = await run(guard, Producer())
+        assert isinstance(outcome, Unavailable)
+        assert (outcome.reason, outcome.provenance.attempts) == ("breaker open", 0)
 
 
 async def test_what_happened_can_be_read_as_metrics(manifest: Manifest) -> None:

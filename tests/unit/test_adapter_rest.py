@@ -123,6 +123,12 @@ MALFORMED = {
     "unknown charset": httpx.Response(
         200, content=orjson.dumps(answer(RECORD)), headers={"content-type": "application/json; charset=klingon"}
     ),
+    **{
+        f"charset {charset}": httpx.Response(
+            200, content=json.dumps(answer(RECORD)), headers={"content-type": f"application/json; charset={charset}"}
+        )
+        for charset in ("undefined", "utf-7", "unicode_escape", "punycode", "idna", "rot13", "hex")
+    },
     "compressed": httpx.Response(200, content=b"x", headers={"content-encoding": "br"}),
     "no birth date": httpx.Response(200, json=answer({**RECORD, "fechNacim": None})),
     "31 February": httpx.Response(200, json=answer({**RECORD, "fechNacim": "1980-02-31T00:00:00-04:00"})),

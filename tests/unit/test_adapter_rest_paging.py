@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import prometheus_client
 import pytest
 from adapter_examples import poll
 from adapter_written import FIELDS, asking, fetch, load, manifest, names, rows_of, take, taking
@@ -292,6 +293,8 @@ async def test_a_register_in_pages_is_taken_once_row_by_row(tmp_path: Path) -> N
     ]
     assert names(await rows_of(taken, after=3)) == ["N3", "N4"]
     await taken.close()
+    counted = {"adapter": "prueba", "outcome": "Register"}
+    assert prometheus_client.REGISTRY.get_sample_value("siis_producer_calls_total", counted)
     assert isinstance(await take(adapter, (taken.sha256,)), NotFound)
 
 

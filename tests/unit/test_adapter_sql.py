@@ -85,6 +85,11 @@ async def test_all_rows_are_there_beside_the_first_and_no_more_than_agreed(tmp_p
             "a column of a type that is not read",
         ),
         (
+            "SELECT ci, CAST(x'ff' AS TEXT) AS x FROM personas WHERE ci = :identifier",
+            Malformed,
+            "a text that is not UTF-8",
+        ),
+        (
             "SELECT nadie FROM personas WHERE ci = :identifier",
             Malformed,
             "the database refuses the query: SQLITE_ERROR",

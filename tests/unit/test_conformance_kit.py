@@ -20,7 +20,7 @@ from adapters.conformance.cases import missing, read_cases
 from adapters.conformance.documents import names_in
 from adapters.conformance.runner import Report, chosen, run
 from adapters.connections import Connection
-from adapters.errors import ManifestError, PermitMismatch, UnknownAdapter
+from adapters.errors import ContractBroken, ManifestError, PermitMismatch, UnknownAdapter
 from adapters.manifest import load_manifest
 from adapters.models import Found, Malformed, Provenance
 from adapters.registry import connect, rehearse
@@ -81,6 +81,16 @@ class Raises(RestAdapter):
         return outcome
 
 
+class Stumbles(RestAdapter):
+    """Has a fault of its reading, and leaves it to the guard."""
+
+    async def _fetch(self, *arguments: Any, **more: Any) -> Any:
+        try:
+            return await super()._fetch(*arguments, **more)
+        except ContractBroken:
+            raise KeyError("persona") from None
+
+
 class Swallows(RestAdapter):
     """Takes an answer without a field it needs for one with less in it."""
 
@@ -126,7 +136,7 @@ class Nameless(RestAdapter):
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of manifests, and a package installed beside it that offers the kinds above."""
-    kinds = (Good, GivesNothing, Raises, Swallows, WaitsForEver, Chatters, Nameless)
+    kinds = (Good, GivesNothing, Raises, Stumbles, Swallows, WaitsForEver, Chatters, Nameless)
     module = SimpleNamespace(**{kind.__name__: kind for kind in kinds}, NotOne=object)
     monkeypatch.setitem(sys.modules, "otros_tipos", module)
     installed = tmp_path / "site" / "otros-1.0.dist-info"
@@ -161,6 +171,7 @@ async def test_a_kind_of_an_installed_package_is_held_to_the_same_cases(packages
     [
         ("givesnothing", {"not_found"}, "NoneType, que no es un resultado; se esperaba NotFound"),
         ("raises", {"html", "empty", "cut", "missing-field"}, "excepción KeyError en test_conformance_kit.py:"),
+        ("stumbles", {"html", "empty", "missing-field"}, "un defecto del adaptador en lugar de un resultado"),
         ("swallows", {"missing-field"}, "Found; se esperaba Malformed"),
         ("waitsforever", {"slow", "drip"}, "sin resultado dentro de su tiempo"),
         ("chatters", {"empty", "noise"}, "el motivo muestra contenido de la respuesta"),
@@ -182,7 +193,16 @@ async def test_an_installed_kind_without_a_manifest_is_a_failure_of_the_whole_ru
     write(packages, "good")
     reports = await run(chosen([packages], ["good"]), everything=True)
     unused = {report.name for report in reports if report.failures}
-    assert unused == {"givesnothing", "raises", "swallows", "waitsforever", "chatters", "nameless", "notone"}
+    assert unused == {
+        "givesnothing",
+        "raises",
+        "stumbles",
+        "swallows",
+        "waitsforever",
+        "chatters",
+        "nameless",
+        "notone",
+    }
 
 
 async def test_a_manifest_without_examples_fails_naming_what_is_missing(packages: Path) -> None:
