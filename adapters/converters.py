@@ -18,6 +18,7 @@ Converter = Callable[[str], Any]
 
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
 _DMY_DATE = re.compile(r"\d{2}/\d{2}/\d{4}\Z", re.ASCII)
+_DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:Z|[+-]\d{2}:\d{2}))?\Z", re.ASCII)
 _LOOSE_DATE = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4})(?: \d{1,2}:\d{2}(?::\d{2})?)?\Z", re.ASCII)
 _YMD_DATE = re.compile(r"(\d{4})(/?)(\d{2})\2(\d{2})\Z", re.ASCII)
 _MONTH = re.compile(r"(?:([0-9]{4})-([0-9]{1,2})|([0-9]{1,2}|[A-Za-z]+)[/ -]([0-9]{4}))\Z")
@@ -59,6 +60,17 @@ def _date10(text: str) -> str:
     if not _ISO_DATE.match(day) or (len(text) > 10 and text[10] not in "T Z+-"):
         raise Unfit("not a date")
     return _real(day)
+
+
+def _date_time(text: str) -> str:
+    """Pass a dateTime that says its offset (RFC 3339, the seconds may lack), or a day, as it is written."""
+    try:
+        if _DATE_TIME.match(text):
+            datetime.fromisoformat(text)
+            return text
+    except ValueError:
+        pass
+    raise Unfit("not a date and time with its offset")
 
 
 def _date_dmy(text: str) -> str:
@@ -271,6 +283,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "collapse-spaces": _collapse_spaces,
     "date-dmy": _date_dmy,
     "date-dmy-loose": _date_dmy_loose,
+    "date-time": _date_time,
     "date-ymd": _date_ymd,
     "date10": _date10,
     "decimal": _decimal,

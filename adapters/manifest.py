@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _SCHEMA = Path(__file__).parent.parent / "schemas" / "manifest.schema.json"
 _REPLY_FIELDS = frozenset(item.name for item in fields(Reply)) - {"raw_codes"}
 _REPLY_NEEDS = ("referral_id", "message_id", "event", "occurred_on")
+# An appointment is kept in clear, so it is a date and never a free text.
+_APPOINTMENTS = frozenset({"date-time", "date10", "date-dmy"})
 _REPLY_CODES = {"event": "referral-events", "outcome": "outcomes", "reason_code": "reasons"}
 _FETCH_OUTCOMES = frozenset({"not-found", "rejected", "unavailable"})
 _SEND_OUTCOMES = frozenset({"taken", "already-taken", "rejected", "unavailable"})
@@ -319,6 +321,12 @@ def _polling(source: YamlFile, spec: Mapping[str, Any]) -> Polling:
             for code, ours in item.get("codes", {}).items():
                 if ours not in known:
                     source.refuse(["poll", "fields", field, "codes", code], _("código nuestro desconocido"))
+    appointment = spec["fields"].get("appointment_at")
+    through = appointment.get("through", ()) if isinstance(appointment, dict) else ()
+    if appointment is not None and _APPOINTMENTS.isdisjoint(through):
+        names = ", ".join(sorted(_APPOINTMENTS))
+        where = ["poll", "fields", "appointment_at"]
+        source.refuse(where, _("debe pasar por uno de: {names}").format(names=names))
     for field in _REPLY_NEEDS:
         item = spec["fields"].get(field)
         if not isinstance(item, dict) or not item.get("required"):

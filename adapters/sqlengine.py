@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import socket
 import sqlite3
 import threading
@@ -37,8 +38,10 @@ _DRIVERS = {
 SCHEMES = tuple(dict.fromkeys((*_DRIVERS, *_DRIVERS.values())))
 # What a wrong table, column or file is to SQLite, which calls everything an operational error.
 _SQLITE_CONTRACT = frozenset({"SQLITE_ERROR", "SQLITE_NOTADB", "SQLITE_CORRUPT"})
+_NOT_UTF_8 = "Could not decode to UTF-8"
 _RECYCLE_S = 300
 _CONNECT_S = 10.0
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,9 @@ def failure(error: SQLAlchemyError) -> CallFailed | ContractBroken:
         return ContractBroken("the query writes")
     if state == "42501" or state.startswith("28") or name in ("SQLITE_AUTH", "SQLITE_PERM"):
         return CallFailed("credentials refused", again=False)
+    # The driver has no code for it.
+    if isinstance(cause, sqlite3.OperationalError) and str(cause).startswith(_NOT_UTF_8):
+        return ContractBroken("a text that is not UTF-8")
     if isinstance(error, OperationalError | InterfaceError) and name not in _SQLITE_CONTRACT:
         return CallFailed("the database does not answer")
     return ContractBroken(f"the database refuses the query: {state or name or type(error).__name__}")
@@ -228,10 +234,19 @@ def failure(error: SQLAlchemyError) -> CallFailed | ContractBroken:
 def plain(value: Any) -> Any:
     """Return a value of a column as JSON has it: days and times in ISO 8601, decimals as text.
 
-    Raises ContractBroken for bytes, endless numbers, and types without a plain form.
+    Raises ContractBroken for bytes, endless numbers, whole ones of more than 64 bits, half of a surrogate pair, and
+    types without a plain form.
     """
     match value:
-        case None | str() | bool() | int():
+        case None | bool():
+            return value
+        case str():
+            if not value.isascii() and _SURROGATE.search(value):
+                raise ContractBroken("a text that is not Unicode")
+            return value
+        case int():
+            if not -(2**63) <= value < 2**63:
+                raise ContractBroken("a whole number of more than 64 bits")
             return value
         case float() if math.isfinite(value):
             return value
@@ -244,5 +259,5 @@ def plain(value: Any) -> Any:
         case list():
             return [plain(item) for item in value]
         case dict():
-            return {str(name): plain(item) for name, item in value.items()}
+            return {plain(str(name)): plain(item) for name, item in value.items()}
     raise ContractBroken("a column of a type that is not read")

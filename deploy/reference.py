@@ -65,6 +65,7 @@ _CONVERTER = {
     "collapse-spaces": "One space between words, none around",
     "date-dmy": "`dd/mm/yyyy` to `yyyy-mm-dd`; no such day is refused",
     "date-dmy-loose": "As `date-dmy`, with one-digit days and months, `-` or `.` between, and a time that is cut off",
+    "date-time": "A dateTime with its offset or `Z`, or a day, kept as written; any other text is refused",
     "date-ymd": "`yyyymmdd` or `yyyy/mm/dd` to `yyyy-mm-dd`",
     "date10": "The first ten characters of an ISO date or dateTime, as written: never moved through a time zone",
     "decimal": "A number with a decimal point, kept as text",

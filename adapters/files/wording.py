@@ -48,6 +48,7 @@ def _words() -> dict[str, str]:
         "not a dd/mm/yyyy date": _("no es una fecha dd/mm/aaaa"),
         "not a d/m/yyyy date": _("no es una fecha d/m/aaaa"),
         "not a yyyymmdd date": _("no es una fecha aaaammdd"),
+        "not a date and time with its offset": _("no es una fecha y hora con su zona"),
         "no such day in the calendar": _("ese día no existe en el calendario"),
         "in the future": _("está en el futuro"),
         "not a month and year": _("no es un mes y año"),

@@ -103,9 +103,7 @@ class ReplyIntake:
                 return Polled()
             return await self._take(connection, adapter, outcome, cursor)
 
-    async def _take(
-        self, connection: AsyncConnection, adapter: Adapter, page: Page, before: str | None
-    ) -> Polled:
+    async def _take(self, connection: AsyncConnection, adapter: Adapter, page: Page, before: str | None) -> Polled:
         counts = {"applied": 0, "repeated": 0, "refused": 0}
         rejects: list[dict[str, Any]] = [
             {"row": item.row, "column": item.column, "what": item.what} for item in page.rejects

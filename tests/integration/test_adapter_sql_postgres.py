@@ -29,6 +29,8 @@ GRANT SELECT ON personas TO consulta;
 GRANT INSERT, SELECT ON visitas TO consulta;
 """
 AUTH = {"type": "password", "username": "consulta", "secret": "clave"}
+# A backslash, which no query of a manifest may hold.
+HALF = "' || chr(92) || '"
 QUERY = "SELECT ci::text AS ci, nombres, nacimiento FROM personas WHERE ci = :identifier"
 
 
@@ -150,6 +152,13 @@ async def test_columns_of_every_plain_type_are_read_and_others_are_not(tmp_path:
     [
         ("SELECT anotar(:identifier) AS ci", Malformed, "the query writes"),
         ("SELECT pausa FROM personas WHERE ci = :identifier", Malformed, "a column of a type that is not read"),
+        (f"SELECT '[{10**30}]'::json AS n WHERE :identifier > ''", Malformed, "a whole number of more than 64 bits"),
+        (f"SELECT ('[\"{HALF}ud800\"]')::json AS n WHERE :identifier > ''", Malformed, "a text that is not Unicode"),
+        (
+            f"SELECT ('{{\"{HALF}udfff\": 1}}')::json AS n WHERE :identifier > ''",
+            Malformed,
+            "a text that is not Unicode",
+        ),
         ("SELECT ci FROM nada WHERE ci = :identifier", Malformed, "the database refuses the query: 42P01"),
         ("SELECT ci FROM personas WHERE nacimiento = :identifier", Malformed, "the database refuses the query: 22008"),
         ("SELECT ci FROM secretos WHERE ci = :identifier", Unavailable, "credentials refused"),

@@ -14,6 +14,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 import yaml
+from adapter_examples import answering, server
+from adapter_written import load, manifest
 
 from adapters.base import ProducerAdapter
 from adapters.files.adapter import FileAdapter
@@ -187,6 +189,9 @@ async def test_a_register_taken_answers_for_the_institution_with_its_origin(offi
     what = entry.detail["what"]
     assert (what["register"], what["sha256"], what["rows"], what["rejected"]) == ("nomina_11.csv", sha256.hex(), 3, 1)
     assert entry.detail["actor"]["user"] == "uid 7"
+    [intent, *_] = await office.logged("register.intent")
+    assert (intent.detail["what"]["register"], intent.detail["what"]["sha256"]) == ("nomina_11.csv", sha256.hex())
+    assert intent.detail["exchange"]["adapter"] == "nomina"
     await known(office, "5999999")
     with pytest.raises(errors.NotFound):
         await office.ask("5999999")
@@ -340,6 +345,56 @@ async def test_a_manifest_that_takes_other_fields_begins_a_register_anew(
         "surnames": "Páez 7",
         "accrued": 10,
     }
+
+
+@pytest.mark.parametrize(("replaces", "later"), [("all", "nomina_12.csv"), ("same-name", "nomina_11.csv")])
+async def test_a_register_left_half_way_gives_way_to_the_next_and_is_taken_if_it_comes_back(
+    office: Office, monkeypatch: pytest.MonkeyPatch, replaces: str, later: str
+) -> None:
+    monkeypatch.setattr(registers, "_CHUNK", 1000)
+    office.manifest(replaces=replaces)
+    rows = [row(number) for number in range(1, 20_001)]
+    office.publish("nomina_11.csv", *rows)
+    stop = asyncio.Event()
+    stop.set()
+    assert (await office.take(stop=stop)).outcome == "interrupted"
+    office.publish(later, row(1))
+    assert (await office.take()).outcome == "taken"
+    await rows_once(office, 1)
+    [entry, *_] = await office.logged("register.taken")
+    assert entry.detail["what"]["replaced"] == 0
+    office.publish("nomina_11.csv", *rows)
+    assert (await office.take()).rows == 20_000
+
+
+async def test_a_producer_that_fails_is_logged_when_that_begins(office: Office) -> None:
+    before = len(await office.logged("register.failed"))
+    away = office.folder.with_name("ausente")
+    office.publish("nomina_11.csv", row(1))
+    for times, share in ((2, 0.2), (1, 0.3)):
+        office.folder.rename(away)
+        assert [(await office.take()).outcome for _ in range(times)] == ["failed"] * times
+        away.rename(office.folder)
+        # Another manifest does not wait for the breaker of the one before.
+        office.manifest(reject_over=share)
+        assert (await office.take()).outcome in ("taken", "nothing")
+    [entry, *others] = await office.logged("register.failed")
+    assert len(others) - before == 1
+    assert (entry.detail["exchange"]["outcome"], entry.detail["what"]["reason"]) == (
+        "Unavailable",
+        "folder: FileNotFoundError",
+    )
+
+
+async def test_a_page_whose_cursor_does_not_move_is_not_followed_at_once(office: Office, tmp_path: Path) -> None:
+    fields = {name: {"from": name, "required": True} for name in ("referral_id", "message_id", "event", "occurred_on")}
+    poll = {"request": {"method": "GET", "path": "/r"}, "items": "i", "cursor": "c", "more": "m", "fields": fields}
+    body = b'{"i": [], "c": "5", "m": true}'
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with server(answering(head.encode() + body)) as address:
+        adapter = load(tmp_path, manifest("rest", institution="MDS", poll=poll), address)
+        assert [(await office.runtime.replies.poll(adapter)).more for _ in range(2)] == [True, False]
+        await adapter.close()
 
 
 async def test_files_a_person_names_are_taken_whatever_their_name(office: Office, tmp_path: Path) -> None:
