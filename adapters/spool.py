@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import IO, Any
 
-from adapters.files.masking import shape
 from adapters.manifest import Bulk
 from adapters.mapping import FieldTable
+from adapters.masking import shape
 from adapters.models import NotFound, Provenance, Register, RejectedRow, Row
 from adapters.resilience import Call
 

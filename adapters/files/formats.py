@@ -21,8 +21,8 @@ from adapters.files.delimited import CsvReader, RawRows
 from adapters.files.errors import WrongFile
 from adapters.files.fixed import FixedReader
 from adapters.files.lines import Opener, TextBlock, encoding_of, text_blocks, unreadable
-from adapters.files.masking import shape
 from adapters.files.spreadsheet import sheet_as_csv
+from adapters.masking import shape
 from adapters.models import RejectedRow
 from schemas.text import _
 

@@ -16,8 +16,8 @@ from jmespath.exceptions import JMESPathError
 
 from adapters.converters import WHOLE_COLUMN, Converter, Unfit
 from adapters.files.formats import Block, Format, read_blocks
-from adapters.files.masking import shape
 from adapters.mapping import Expression, Field, FieldTable
+from adapters.masking import shape
 from adapters.models import RejectedRow, Row
 
 #: Cells a column remembers at most; with more, looking them up is no faster than making them.

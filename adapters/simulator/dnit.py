@@ -5,9 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping
 
-from adapters.simulator.dossier import Dossier, Taxpayer
 from adapters.simulator.population import SimPerson
 from adapters.simulator.publisher import Publisher, archive_of
+from adapters.simulator.records import Dossier, Taxpayer
 from adapters.simulator.settings import Settings
 
 _SPOILT_ONE_IN = 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 
 from adapters.simulator import soap
-from adapters.simulator.dossier import Dossier, Employer, Insurance
 from adapters.simulator.people import cedula_key
+from adapters.simulator.records import Dossier, Employer, Insurance
 from adapters.simulator.register import Register
 from adapters.simulator.settings import Settings
 from adapters.simulator.web import XML, Reply, Request, not_found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.simulator.dossier import Dossier, Enrolment
+from adapters.simulator.records import Dossier, Enrolment
 from adapters.simulator.register import Register
 from adapters.simulator.settings import Settings
 from adapters.simulator.web import JSON, Reply, Request, json_reply, not_found

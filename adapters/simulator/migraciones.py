@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters.simulator.dossier import Dossier, Residence
+from adapters.simulator.records import Dossier, Residence
 from adapters.simulator.register import Register
 from adapters.simulator.settings import Settings
 from adapters.simulator.tokens import Tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs
 
-from adapters.simulator.dossier import Abrazo, Dossier
+from adapters.simulator.records import Abrazo, Dossier
 from adapters.simulator.register import Register
 from adapters.simulator.settings import Settings
 from adapters.simulator.web import JSON, Reply, Request, json_reply, not_found

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs
 
-from adapters.simulator.dossier import Dossier, Event, complete
+from adapters.simulator.dossier import complete
+from adapters.simulator.records import Dossier, Event
 from adapters.simulator.register import Register
 from adapters.simulator.settings import Settings
 from adapters.simulator.web import JSON, Reply, Request, json_reply, not_found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters.simulator.dossier import Employer
 from adapters.simulator.people import cedula_key
+from adapters.simulator.records import Employer
 from adapters.simulator.register import Register
 from adapters.simulator.settings import Settings
 from adapters.simulator.web import JSON, Reply, Request, json_reply, not_found

@@ -13,7 +13,8 @@ from typing import Any
 
 from adapters.models import Identifier
 from adapters.simulator import names
-from adapters.simulator.dossier import (
+from adapters.simulator.population import SimHousehold, SimPerson
+from adapters.simulator.records import (
     Benefit,
     Certificate,
     Dossier,
@@ -25,7 +26,6 @@ from adapters.simulator.dossier import (
     Residence,
     Taxpayer,
 )
-from adapters.simulator.population import SimHousehold, SimPerson
 from schemas.geography import district
 
 _FIRST = 29_900_001

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hmac
 import unicodedata
 
-from adapters.simulator.dossier import Dossier, archive
+from adapters.simulator.dossier import archive
 from adapters.simulator.people import cedula_key
+from adapters.simulator.records import Dossier
 from adapters.simulator.settings import Office, Settings
 from adapters.simulator.web import Request
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from lxml import etree
 
-from adapters.simulator.dossier import Dossier
 from adapters.simulator.people import birth_entry, cedula_key
+from adapters.simulator.records import Dossier
 from adapters.simulator.register import Register
 from adapters.simulator.settings import Settings
 from adapters.simulator.tokens import Tokens

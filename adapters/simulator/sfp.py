@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from adapters.simulator.dossier import Dossier, Post
 from adapters.simulator.publisher import Publisher, archive_of, in_latin_1, table
+from adapters.simulator.records import Dossier, Post
 from adapters.simulator.settings import Settings
 
 COLUMNS = (

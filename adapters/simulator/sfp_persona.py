@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from adapters.simulator import soap
-from adapters.simulator.dossier import Dossier
 from adapters.simulator.people import cedula_key, nationality
+from adapters.simulator.records import Dossier
 from adapters.simulator.register import Register
 from adapters.simulator.settings import Settings
 from adapters.simulator.web import XML, Reply, Request, not_found

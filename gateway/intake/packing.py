@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from adapters.files.masking import shape
+from adapters.masking import shape
 from adapters.models import RejectedRow, Row
 from schemas.crypto import RowCipher
 from schemas.errors import InvalidIdentifier

@@ -13,8 +13,9 @@ import zeep
 from lxml import etree
 from test_simulator import PASSWORD, WSDL, Simulator
 
-from adapters.simulator.dossier import Dossier, archive
+from adapters.simulator.dossier import archive
 from adapters.simulator.pension_cases import CASES
+from adapters.simulator.records import Dossier
 
 REGISTERS = (
     "registro-civil", "ips", "mds-beneficios", "senadis", "indi", "migraciones", "mec", "mspbs-salud", "minna-abrazo",

@@ -6,10 +6,11 @@ from collections import Counter
 
 import pytest
 
-from adapters.simulator.dossier import Dossier, age, archive
+from adapters.simulator.dossier import age, archive
 from adapters.simulator.pension_cases import CASES, households
 from adapters.simulator.people import load
 from adapters.simulator.population import generate
+from adapters.simulator.records import Dossier
 from schemas.geography import district
 from schemas.ids import parse_cedula
 

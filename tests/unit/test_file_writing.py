@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from adapters.files.formats import compile_format, read_blocks
-from adapters.files.masking import shape
 from adapters.files.writing import RejectsFile, neutral, write_row
+from adapters.masking import shape
 from adapters.models import RejectedRow
 
 
