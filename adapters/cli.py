@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from adapters.soap.examine import Examined, examine
-from schemas.text import _
+from schemas.text import _, printable
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -127,4 +127,4 @@ def _show(file: Path, found: Examined) -> None:
 
 def _say(text: str, *, err: bool = False) -> None:
     # Names and addresses come from the file: nothing in them may steer the reader's terminal.
-    typer.echo("".join(character if character.isprintable() else "·" for character in text), err=err)
+    typer.echo(printable(text), err=err)

@@ -41,8 +41,6 @@ NOT_ASKED = "not asked yet"
 #: The reason of an outcome in whose place an adapter raised something unforeseen.
 DEFECT = "a defect of the adapter"
 _WAITING_PER_PLACE = 4
-# What a library may raise at an answer nobody thought of; a caller's fault (PermitMismatch) is none of them.
-_UNFORESEEN = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, AttributeError)
 
 # Labels name adapters and kinds of outcome, never a person or an address.
 _up = Gauge("siis_producer_up", "Whether the last attempt at a producer got a usable answer", ["adapter"])
@@ -250,8 +248,10 @@ class Guard:
         except TimeoutError:
             # Inside an attempt its own clock may ring before that of the turn.
             raise OurLimit if call.in_turn else CallFailed("timeout", again=False) from None
-        except _UNFORESEEN as error:
-            # Its text and its frames hold content.
+        except (CallFailed, ContractBroken):
+            raise
+        except Exception as error:  # noqa: BLE001
+            # Whatever a library raises at an answer nobody thought of; its text and its frames hold content.
             _log.error("adapter.defect", adapter=self.name, error=type(error).__name__)
             raise ContractBroken(DEFECT) from None
 

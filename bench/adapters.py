@@ -24,7 +24,7 @@ import httpx
 from adapters.http import client_for
 from adapters.models import Found, Identifier
 from adapters.registry import SHIPPED, load_adapters
-from bench.common import OTHER_CORE, PROGRAM_CORE, identity_permit, machine, running, wait_for
+from bench.common import OTHER_CORE, PROGRAM_CORE, machine, permit_for, running, wait_for
 from gateway.cli.demo.processes import free_port
 
 _PATH = "/frontend-identificaciones/api/persona/obtenerPersonaPorCedula/4123456"
@@ -52,7 +52,7 @@ def main(rounds: int, calls: int) -> None:
 
 async def _rest(address: str, rounds: int, calls: int) -> dict[str, float]:
     headers = {"Authorization": "Bearer bench", "Accept": "application/json"}
-    permit = identity_permit()
+    permit = permit_for("identity")
     with tempfile.TemporaryDirectory(prefix="siis-bench-") as name:
         folder = Path(name)
         (folder / "connections.yaml").write_text(json.dumps({"identificaciones": {"address": address}}))

@@ -41,14 +41,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def identity_permit() -> Permit:
-    """Return a permit to ask for identity, for benchmarks of an adapter without the rest of the house."""
+def permit_for(dataset: str) -> Permit:
+    """Return a permit to ask the identity service, for benchmarks of an adapter without the rest of the house."""
     return issue(
         decision_id=uuid7(),
         action="disclosure.fetch",
         requester="UTGS",
         holder="PN-IDENT",
-        dataset="identity",
+        dataset=dataset,
         subject=None,
         released=frozenset(),
         purpose="service-provision",

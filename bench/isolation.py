@@ -20,7 +20,7 @@ from typing import Any
 
 from adapters.models import Adapter, Found, Identifier
 from adapters.registry import SHIPPED, Adapters, load_adapters
-from bench.common import OTHER_CORE, PROGRAM_CORE, identity_permit, machine, running, wait_for
+from bench.common import OTHER_CORE, PROGRAM_CORE, machine, permit_for, running, wait_for
 from gateway.cli.demo.processes import free_port
 
 _CALLERS, _STUCK = 8, 80
@@ -89,7 +89,7 @@ async def _calls(adapter: Adapter, calls: int) -> dict[str, float]:
 
 
 async def _fetch(adapter: Adapter) -> Any:
-    permit = identity_permit()
+    permit = permit_for("identity")
     return await adapter.fetch(permit, "identity", _CEDULA)
 
 

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,8 @@ from adapters.soap.attachments import open_answer
 from adapters.soap.catalogue import Documents, read_wsdl
 from adapters.soap.contract import load_contract
 from adapters.soap.message import SOAP_11, Fault, content_of
-from bench.common import OTHER_CORE, PROGRAM_CORE, machine, running
+from bench.common import OTHER_CORE, PROGRAM_CORE, machine, permit_for, running
 from gateway.cli.demo.processes import free_port
-from schemas.ids import uuid7
-from schemas.permit import issue
 
 IN_FLIGHT, CALLS, MESSAGES, PAGE = 16, 6000, 2000, 500
 _PERSONS, _MDS = "http://identificaciones.ws.sii.senatics.gov.py/", "http://derivaciones.ws.mds.gov.py/"
@@ -95,17 +92,7 @@ def _connected(folder: Path, port: int) -> Adapter:
 
 async def _calls(port: int) -> float:
     """Return calls a second of the whole adapter, permit to facts."""
-    permit = issue(
-        decision_id=uuid7(),
-        action="disclosure.fetch",
-        requester="UTGS",
-        holder="PN-IDENT",
-        dataset="birth-entry",
-        subject=None,
-        released=frozenset(),
-        purpose="service-provision",
-        issued_at=datetime.now(UTC),
-    )
+    permit = permit_for("birth-entry")
     with tempfile.TemporaryDirectory() as folder:
         adapter = _connected(Path(folder), port)
         left = CALLS

@@ -34,3 +34,8 @@ def language() -> str:
 def _(message: str) -> str:
     """Return the text in the language in force; the Spanish source itself where no translation exists."""
     return _catalogue(_language.get()).gettext(message)
+
+
+def printable(text: str) -> str:
+    """Return a text with every control character shown as a dot."""
+    return "".join(character if character.isprintable() else "·" for character in text)

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import httpx
 
+from adapters.conformance.server import listening
 from adapters.models import Adapter, Identifier, ReferralMessage
 from adapters.registry import load_adapters
 from schemas.ids import uuid7
@@ -116,28 +117,8 @@ async def poll(adapter: Adapter, cursor: str | None = None) -> Any:
 @asynccontextmanager
 async def server(handler: Handler) -> AsyncIterator[str]:
     """Serve raw connections on loopback; gives the address. What a handler still does at the end is cancelled."""
-    tasks: set[asyncio.Task[Any]] = set()
-
-    async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await handler(reader, writer)
-        except (OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
-            writer.transport.abort()
-        finally:
-            tasks.discard(task)
-            writer.close()
-
-    listening = await asyncio.start_server(handled, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    finally:
-        listening.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with listening(handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str], bytes]:

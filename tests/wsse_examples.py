@@ -17,10 +17,10 @@ from cryptography.x509.oid import NameOID
 from lxml import etree
 from xmlsec import constants
 
-from adapters.soap.message import parse
 from adapters.soap.security import DS, ID, WSU, Partner, Signer
 from adapters.soap.security_sign import Security, secure
 from adapters.soap.security_verify import SeenAnswers, verify_answer
+from adapters.xmltree import parse
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 SOAP_11 = "http://schemas.xmlsoap.org/soap/envelope/"

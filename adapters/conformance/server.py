@@ -117,7 +117,7 @@ async def listening(handle: Handler, tls: ssl.SSLContext | None = None) -> Async
         tasks.add(task)
         try:
             await handle(reader, writer)
-        except (OSError, httptools.HttpParserError, asyncio.CancelledError):
+        except (OSError, EOFError, httptools.HttpParserError, asyncio.CancelledError):
             writer.transport.abort()
         finally:
             tasks.discard(task)

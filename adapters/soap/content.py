@@ -9,19 +9,17 @@ facets only enumerations are checked.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from lxml import etree
 
 from adapters.errors import ContractBroken
 from adapters.soap.particles import Group, Occurs, Particle, Read, compile_model
+from adapters.xmltree import attributes_of
 
 Value = Callable[[str], Any]
-XSI = "http://www.w3.org/2001/XMLSchema-instance"
-NIL, XSI_TYPE = f"{{{XSI}}}nil", f"{{{XSI}}}type"
-TRUE = ("true", "1")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _MOST_DIGITS = 20
 
@@ -53,44 +51,6 @@ class Shape:
 
 
 TEXT = Simple("text")
-
-
-def attributes_of(element: etree._Element) -> Iterable[tuple[str, str]]:
-    """Return an element's attributes by qualified name."""
-    return cast(Iterable[tuple[str, str]], element.items())
-
-
-def tree(element: etree._Element) -> Any:
-    """Read an element of no known type.
-
-    One with text alone is that text, an empty one ``""``, one that says ``xsi:nil`` is ``None``; any other an object of
-    its attributes, its elements by local name (a list where a name is repeated) and, where it has text too, ``#text``.
-    Attributes of the schema-instance namespace describe, and are left out.
-    """
-    if element.get(NIL) in TRUE:
-        return None
-    members: dict[str, Any] = {
-        f"@{etree.QName(name).localname}": value
-        for name, value in attributes_of(element)
-        if not name.startswith(f"{{{XSI}}}")
-    }
-    text = element.text or ""
-    repeated = set()
-    for child in element:
-        name, content = etree.QName(child).localname, tree(child)
-        if name not in members:
-            members[name] = content
-        elif name in repeated:
-            members[name].append(content)
-        else:
-            repeated.add(name)
-            members[name] = [members[name], content]
-        text += child.tail or ""
-    if not members:
-        return text
-    if text.strip():
-        members["#text"] = text.strip()
-    return members
 
 
 def complex_reader(name: str, shape: Shape) -> Read:

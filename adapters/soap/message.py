@@ -5,22 +5,17 @@ Everything here happens before any type of the WSDL is looked at, on a parser th
 
 from __future__ import annotations
 
-import codecs
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from lxml import etree
 
-from adapters.charset import charset_in, charset_of, to_utf8
 from adapters.errors import ContractBroken
-from adapters.soap.content import tree
+from adapters.xmltree import in_utf8, parse, tree
 
 SOAP_11 = "http://schemas.xmlsoap.org/soap/envelope/"
 SOAP_12 = "http://www.w3.org/2003/05/soap-envelope"
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-_DECLARATION = re.compile(rb"\s*<\?xml\s[^>]*?(?:encoding\s*=\s*[\"']([A-Za-z0-9._:-]+)[\"'][^>]*)?\?>")
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _LONGEST_TEXT = 500
 
 
@@ -73,47 +68,6 @@ def content_of(envelope: etree._Element, soap: str) -> etree._Element | Fault:
     if version != soap:
         raise ContractBroken("the answer is not of the contract's SOAP version")
     return content[0]
-
-
-def parse(xml: bytes) -> etree._Element:
-    """Parse XML in UTF-8, fetching and expanding nothing; comments and processing instructions are left out.
-
-    Raises ContractBroken for what is not XML or has a DOCTYPE.
-    """
-    # A parser per answer: lxml parsers are not to be shared between threads, and large answers are read in one.
-    parser = etree.XMLParser(
-        encoding="utf-8",
-        resolve_entities=False,
-        load_dtd=False,
-        no_network=True,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-    try:
-        root = etree.fromstring(xml, parser)
-    except etree.XMLSyntaxError:
-        raise ContractBroken("the answer is not XML") from None
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise ContractBroken("the answer has a DOCTYPE")
-    return root
-
-
-def in_utf8(body: bytes, content_type: str) -> bytes:
-    """Decide the charset: byte order mark, HTTP header, XML declaration, in this order (RFC 7303 clause 3).
-
-    Where header and declaration disagree and it matters, neither is believed: the wrong one gives wrong names.
-    """
-    for mark, charset in _BOMS:
-        if body.startswith(mark):
-            return to_utf8(body.removeprefix(mark), charset)
-    header, declaration = charset_in(content_type), _DECLARATION.match(body)
-    declared = charset_of(declaration[1].decode("ascii")) if declaration and declaration[1] else None
-    if header and declared and header != declared and not body.isascii():
-        raise ContractBroken("the HTTP header and the XML declaration state different charsets")
-    charset = header or declared or "utf-8"
-    # The parser is told UTF-8, which overrules what the declaration says.
-    return body if charset == "utf-8" else to_utf8(body, charset)
 
 
 def _fault(fault: etree._Element) -> Fault:

@@ -13,12 +13,13 @@ from adapters.base import Secrets
 from adapters.errors import CallFailed, ContractBroken, ManifestError
 from adapters.manifest import Manifest
 from adapters.soap.attachments import Attachments
-from adapters.soap.message import Fault, content_of, parse
+from adapters.soap.message import Fault, content_of
 from adapters.soap.saml import read_assertion
 from adapters.soap.security import Partner, Signer, UnusableKey
 from adapters.soap.security_sign import Security, Username, secure
 from adapters.soap.security_verify import SeenAnswers, verify_answer
 from adapters.soap.xroad import Identifier, XRoadRequest, add_headers, check_answer, member, service
+from adapters.xmltree import parse
 from schemas.text import _
 
 

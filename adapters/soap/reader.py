@@ -10,21 +10,10 @@ from lxml import etree
 
 from adapters.errors import ContractBroken
 from adapters.soap.catalogue import XSD
-from adapters.soap.content import (
-    NIL,
-    TRUE,
-    XSI_TYPE,
-    Attribute,
-    Shape,
-    Simple,
-    attributes_of,
-    complex_reader,
-    simple_reader,
-    tree,
-    value_of,
-)
+from adapters.soap.content import Attribute, Shape, Simple, complex_reader, simple_reader, value_of
 from adapters.soap.particles import Group, Leaf, Occurs, Particle, Read, Wildcard
 from adapters.soap.schema import ANY_TYPE, ENCODING, XSD_NS, Schemas, Unusable, tag_of, target_of
+from adapters.xmltree import NIL, TRUE, XSI_TYPE, attributes_of, tree
 from schemas.text import _
 
 _WHOLE = frozenset(

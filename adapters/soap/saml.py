@@ -10,8 +10,8 @@ from datetime import datetime
 from lxml import etree
 
 from adapters.errors import CallFailed, ContractBroken
-from adapters.soap.message import parse
 from adapters.soap.security import DS, EXCLUSIVE_C14N, instant
+from adapters.xmltree import parse
 
 _NAMESPACES = ("urn:oasis:names:tc:SAML:2.0:assertion", "urn:oasis:names:tc:SAML:1.0:assertion")
 _XML_DECLARATION = b"<?xml"

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from consent.models import Caller
 from gateway import errors
-from gateway.cli.screen import json_line, printable, screen
+from gateway.cli.screen import json_line, screen
 from gateway.clock import local_day
 from gateway.crossing.models import Advice
 from gateway.crossing.pension import UNASKED
@@ -19,7 +19,7 @@ from gateway.crossing.service import Crossing
 from gateway.runtime import open_runtime
 from gateway.settings import load_settings
 from schemas.codes import label
-from schemas.text import _
+from schemas.text import _, printable
 
 app = typer.Typer(help=_("Cruces de datos para quien decide."), no_args_is_help=True, add_completion=False)
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.models import Health
 from consent.models import Caller
 from gateway import embedded, errors
-from gateway.cli.screen import cell, json_line, printable, screen
+from gateway.cli.screen import cell, json_line, screen
 from gateway.database import Database, application_url
 from gateway.exchange import DisclosureRequest
 from gateway.producers.service import describe, last_seen, open_adapters
@@ -23,7 +23,7 @@ from gateway.referrals.service import receipt_json
 from gateway.runtime import open_runtime
 from gateway.settings import Settings, load_settings
 from schemas.codes import code_list
-from schemas.text import _
+from schemas.text import _, printable
 
 
 def show(as_json: bool) -> None:

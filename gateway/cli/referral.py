@@ -12,7 +12,7 @@ import typer
 from consent.models import Caller
 from gateway import evidence
 from gateway.cli.context import open_context
-from gateway.cli.screen import json_line, printable
+from gateway.cli.screen import json_line
 from gateway.clock import utc_now
 from gateway.referrals import store
 from gateway.referrals.models import Referral, ReferralEvent
@@ -22,7 +22,7 @@ from gateway.standards.fhir.service import FhirIntake, FhirRefused
 from schemas.codes import label
 from schemas.errors import InvalidIdentifier
 from schemas.ids import parse_uuid
-from schemas.text import _
+from schemas.text import _, printable
 
 app = typer.Typer(help=_("Referencias y contrarreferencias."), no_args_is_help=True, add_completion=False)
 

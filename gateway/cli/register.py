@@ -15,12 +15,12 @@ from adapters.base import ProducerAdapter
 from adapters.files.adapter import FileAdapter
 from adapters.files.wording import say
 from gateway.cli.context import calm_collector, open_context
-from gateway.cli.screen import cell, json_line, printable, screen
+from gateway.cli.screen import cell, json_line, screen
 from gateway.intake import register_store
 from gateway.intake.registers import Intake
 from gateway.runtime import Runtime, open_runtime
 from gateway.settings import load_settings
-from schemas.text import _
+from schemas.text import _, printable
 
 app = typer.Typer(
     help=_("Registros completos que entregan las instituciones."), no_args_is_help=True, add_completion=False

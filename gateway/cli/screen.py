@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from schemas.text import printable
+
 _WIDTH_OF_FILES = 180
 
 
@@ -16,11 +18,6 @@ def screen(*, stderr: bool = False) -> Console:
     """Return a console; output that goes to a file or another program is not cut to eighty columns."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH_OF_FILES)
-
-
-def printable(text: str) -> str:
-    """Return a text with every control character shown as a dot."""
-    return "".join(character if character.isprintable() else "·" for character in text)
 
 
 def cell(text: str) -> Text:

@@ -20,12 +20,12 @@ _PAYROLL_MONTHS = 3
 
 #: The fields asked of each dataset: what the rules read, and no more.
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
-    "identity": ("cedula", "given_names", "surnames", "birth_date", "nationality"),
+    "identity": ("given_names", "surnames", "birth_date", "nationality"),
     "birth": ("birth_date",),
     "death": ("death_date",),
-    "disability-certificate": ("certificate_number", "match", "degree", "valid_until"),
+    "disability-certificate": ("match", "degree", "valid_until"),
     "indigenous-community": ("community", "registered"),
-    "residence": ("given_names", "surnames", "birth_date", "entry_date", "entries"),
+    "residence": ("given_names", "surnames", "birth_date", "entry_date"),
     "payroll": ("year", "month", "entity"),
     "social-insurance": ("insured_type", "enrolled", "employer", "last_period"),
     "ruc": ("status",),

@@ -22,9 +22,9 @@ from xmlsec import constants
 
 from adapters.errors import ContractBroken
 from adapters.soap import security_verify
-from adapters.soap.message import parse
 from adapters.soap.security import DS, ID, SECURITY, WSSE, WSU, Partner
 from adapters.soap.security_verify import verify_signature
+from adapters.xmltree import parse
 
 PARTNER, STRANGER = pair("partner"), pair("stranger")
 Attack = Callable[[etree._Element], etree._Element | None]

@@ -14,10 +14,10 @@ from lxml import etree
 
 from adapters.errors import ContractBroken
 from adapters.soap.attachments import open_answer
-from adapters.soap.content import tree
 from adapters.soap.contract import Operation, load_contract
 from adapters.soap.message import Fault, content_of
 from adapters.soap.schema import Unusable
+from adapters.xmltree import tree
 
 _BOUNDARY = re.compile(rb"\s*--([0-9A-Za-z'()+_,./:=?-]+)\r?\n")
 

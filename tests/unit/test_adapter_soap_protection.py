@@ -18,9 +18,10 @@ from wsse_examples import NOW, pair, verify
 from adapters.errors import ManifestError
 from adapters.models import Adapter, Found, Malformed, Taken, Unavailable
 from adapters.registry import load_adapters
-from adapters.soap.message import SOAP_11, parse
+from adapters.soap.message import SOAP_11
 from adapters.soap.security import WSSE, WSU
 from adapters.soap.security_sign import Security, secure
+from adapters.xmltree import parse
 
 PERSONS = "http://identificaciones.ws.sii.senatics.gov.py/"
 MDS = "http://derivaciones.ws.mds.gov.py/"

@@ -14,8 +14,8 @@ from lxml import etree
 from wsse_examples import SOAP_11, envelope, sent
 
 from adapters.errors import ContractBroken
-from adapters.soap.message import parse
 from adapters.soap.xroad import Party, XRoadRequest, add_headers, check_answer, member, service
+from adapters.xmltree import parse
 
 XROAD = "http://x-road.eu/xsd/xroad.xsd"
 ID = "http://x-road.eu/xsd/identifiers"
