@@ -27,7 +27,7 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from adapters.errors import CallFailed, ContractBroken, OurLimit
+from adapters.errors import CallFailed, ContractBroken, OurLimit, PermitMismatch
 from adapters.manifest import Manifest
 from adapters.models import Health, Malformed, Provenance, Unavailable
 from schemas.canonical import sha256
@@ -248,7 +248,7 @@ class Guard:
         except TimeoutError:
             # Inside an attempt its own clock may ring before that of the turn.
             raise OurLimit if call.in_turn else CallFailed("timeout", again=False) from None
-        except (CallFailed, ContractBroken):
+        except (CallFailed, ContractBroken, PermitMismatch):
             raise
         except Exception as error:  # noqa: BLE001
             # Whatever a library raises at an answer nobody thought of; its text and its frames hold content.

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from gateway.api.documentation import body_of
 from gateway.api.request import Door, correlation, read_message
+from gateway.commands import receipt_json
 from gateway.exchange import Disclosure, DisclosureRequest, Exchange
-from gateway.referrals.service import receipt_json
 
 PATH = "/api/v1/disclosures"
 _MESSAGE = "disclosure-request"

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from audit.errors import AuditUnavailable
 from audit.models import Receipt
 from gateway import errors
-from gateway.referrals.service import receipt_json
+from gateway.commands import receipt_json
 from schemas.codes import label
 from schemas.errors import SchemaError, Violation
 from schemas.text import _

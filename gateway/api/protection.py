@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from gateway.api.documentation import body_of
 from gateway.api.request import Door, correlation, read_message
-from gateway.referrals.service import receipt_json
+from gateway.commands import receipt_json
 from gateway.registry.query import StatusQuery, StatusService
 
 _MESSAGE = "protection-status-query"

@@ -15,9 +15,10 @@ from adapters.models import Reply
 from gateway import errors
 from gateway.api.documentation import body_of
 from gateway.api.request import Door, correlation, idempotency_key, media_type, read_message
+from gateway.commands import Command, Done, receipt_json
 from gateway.identity.models import VerifiedCaller
 from gateway.referrals.models import NewReferral, Referral, ReferralEvent
-from gateway.referrals.service import Command, Done, ReferralService, receipt_json
+from gateway.referrals.service import ReferralService
 from gateway.referrals.states import BUSINESS_STATUS
 from gateway.standards.fhir.service import FHIR_JSON, FhirIntake
 from schemas.errors import InvalidIdentifier

@@ -16,10 +16,10 @@ from adapters.models import Health
 from consent.models import Caller
 from gateway import embedded, errors
 from gateway.cli.screen import cell, json_line, screen
+from gateway.commands import receipt_json
 from gateway.database import Database, application_url
 from gateway.exchange import DisclosureRequest
 from gateway.producers.service import describe, last_seen, open_adapters
-from gateway.referrals.service import receipt_json
 from gateway.runtime import open_runtime
 from gateway.settings import Settings, load_settings
 from schemas.codes import code_list

@@ -9,10 +9,10 @@ from datetime import datetime
 from consent.models import Caller
 from gateway import errors
 from gateway.clock import local_day, utc_now
+from gateway.commands import receipt_json
 from gateway.crossing import pension
 from gateway.crossing.models import Advice, Answer, State
 from gateway.exchange import DisclosureRequest, Exchange
-from gateway.referrals.service import receipt_json
 from schemas.codes import code_list
 
 PURPOSE, BASIS = "service-access-determination", "legal-obligation"

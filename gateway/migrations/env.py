@@ -7,6 +7,7 @@ from alembic import context
 import audit.tables
 import consent.tables
 import gateway.catalogue.tables
+import gateway.commands
 import gateway.identity.tables
 import gateway.intake.tables
 import gateway.producers.tables

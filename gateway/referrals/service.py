@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from gateway import errors, evidence, jobs
 from gateway.catalogue.models import Service
 from gateway.catalogue.service import Catalogue
 from gateway.clock import local_day, utc_now
+from gateway.commands import Command, Done, receipt_json, remember, remembered
 from gateway.database import Database
 from gateway.referrals import states, store
 from gateway.referrals.models import NewReferral, Referral, ReferralEvent, ReviewNote
@@ -32,24 +33,6 @@ from gateway.vault import Vault
 from schemas.codes import code_list, require_code
 from schemas.errors import InvalidIdentifier, UnknownCode
 from schemas.ids import uuid7
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command that creates, with what makes its repetition harmless: the caller's key and the bytes received."""
-
-    client_id: str
-    key: str
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The answer to a command; ``replayed`` when the same command had been done before."""
-
-    status: int
-    answer: dict[str, Any]
-    replayed: bool
 
 
 class ReferralService:
@@ -100,7 +83,7 @@ class ReferralService:
         )
         decision = decide(request, facts, self._policies.current)
         async with self._database.transaction() as connection:
-            earlier = await self._remembered(connection, command)
+            earlier = await remembered(connection, command)
             if earlier is not None:
                 return earlier
             if decision.permit is not None:
@@ -153,8 +136,9 @@ class ReferralService:
             "due_on": due_on.isoformat(),
             "receipt": receipt_json(receipt),
         }
-        await store.remember(connection, command.client_id, command.key, command.body, 201, answer)
-        return Done(201, answer, replayed=False)
+        done = Done(201, answer, replayed=False)
+        await remember(connection, command, done)
+        return done
 
     async def _deny(self, request: Request, decision: Decision, subject: UUID | None, correlation: str | None) -> None:
         entry = evidence.decided("referral.denied", request, decision, subject=subject, correlation=correlation)
@@ -169,12 +153,12 @@ class ReferralService:
         """Take a counter-referral in a transaction of its own; see :meth:`apply`."""
         async with self._database.transaction() as connection:
             if command is not None:
-                earlier = await self._remembered(connection, command)
+                earlier = await remembered(connection, command)
                 if earlier is not None:
                     return earlier
             done = await self.apply(connection, institution, reply, channel=channel)
             if command is not None:
-                await store.remember(connection, command.client_id, command.key, command.body, done.status, done.answer)
+                await remember(connection, command, done)
             return done
 
     async def apply(self, connection: AsyncConnection, institution: str, reply: Reply, *, channel: str) -> Done:
@@ -246,7 +230,7 @@ class ReferralService:
     async def review(self, caller: Caller, command: Command, note: ReviewNote) -> Done:
         """Add a reviewer's note to the requester's referral with a foreign number; NotFound when there is none."""
         async with self._database.transaction() as connection:
-            earlier = await self._remembered(connection, command)
+            earlier = await remembered(connection, command)
             if earlier is not None:
                 return earlier
             current = await store.by_foreign(connection, caller.institution, note.foreign, lock=True)
@@ -275,8 +259,9 @@ class ReferralService:
                 entry_id=entry.id,
             )
             answer = {"id": str(current.id), "state": current.state, "receipt": receipt_json(receipt)}
-            await store.remember(connection, command.client_id, command.key, command.body, 201, answer)
-            return Done(201, answer, replayed=False)
+            done = Done(201, answer, replayed=False)
+            await remember(connection, command, done)
+            return done
 
     async def read(self, caller: Caller, referral_id: UUID) -> tuple[Referral, list[ReferralEvent], Receipt]:
         """Return a referral with its events to one of its two parties; the reading is an entry too."""
@@ -297,13 +282,6 @@ class ReferralService:
             )
         )
         return current, happened, receipt
-
-    async def _remembered(self, connection: AsyncConnection, command: Command) -> Done | None:
-        try:
-            earlier = await store.remembered(connection, command.client_id, command.key, command.body)
-        except ValueError:
-            raise errors.Conflict("idempotency-key-reused") from None
-        return None if earlier is None else Done(earlier[0], earlier[1], replayed=True)
 
     async def _subject(self, known_as: list[tuple[str, str]]) -> tuple[PersonRef | None, SubjectFacts]:
         for system, value in known_as:
@@ -374,11 +352,6 @@ class ReferralService:
             observed_on=reply.occurred_on,
             referral_id=current.id,
         )
-
-
-def receipt_json(receipt: Receipt) -> dict[str, str]:
-    """Return a receipt as every answer shows it: entry id and leaf hash (hexadecimal)."""
-    return {"entry_id": str(receipt.entry_id), "leaf_hash": receipt.leaf_hash.hex()}
 
 
 def _identifiers(new: NewReferral) -> list[tuple[str, str]]:

@@ -7,14 +7,13 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, insert, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.referrals.models import Referral, ReferralEvent
 from gateway.referrals.states import TRANSITIONS
-from gateway.referrals.tables import idempotency, referral, referral_event
+from gateway.referrals.tables import referral, referral_event
 from gateway.vault import Vault
-from schemas.canonical import sha256
 from schemas.ids import uuid7
 
 _earlier = referral_event.alias("earlier")
@@ -27,11 +26,6 @@ _ADD_EVENT = insert(referral_event).values(
     .where(_earlier.c.referral_id == bindparam("of"))
     .scalar_subquery()
 )
-_REMEMBER = insert(idempotency)
-_REMEMBERED = select(idempotency.c.request_sha256, idempotency.c.status, idempotency.c.answer).where(
-    idempotency.c.client_id == bindparam("client"), idempotency.c.key == bindparam("key")
-)
-_LOCK_KEY = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5112))")
 
 
 async def by_id(connection: AsyncConnection, referral_id: UUID, *, lock: bool = False) -> Referral | None:
@@ -149,27 +143,3 @@ async def event_with_message(connection: AsyncConnection, referral_id: UUID, act
     return await connection.scalar(
         select(table.type).where(table.referral_id == referral_id, table.actor == actor, table.message_id == message_id)
     )
-
-
-async def remembered(
-    connection: AsyncConnection, client_id: str, key: str, body: bytes
-) -> tuple[int, dict[str, Any]] | None:
-    """Return the earlier answer to the same request, or None; raise ValueError when the key had another body.
-
-    Takes a lock on the key until the transaction ends, so two requests with one key run one after the other.
-    """
-    await connection.execute(_LOCK_KEY, {"name": f"{client_id}\x1f{key}"})
-    row = (await connection.execute(_REMEMBERED, {"client": client_id, "key": key})).one_or_none()
-    if row is None:
-        return None
-    if bytes(row.request_sha256) != sha256(body):
-        raise ValueError("idempotency key with another body")
-    return row.status, row.answer
-
-
-async def remember(
-    connection: AsyncConnection, client_id: str, key: str, body: bytes, status: int, answer: dict[str, Any]
-) -> None:
-    """Keep the answer to a request for its repetition."""
-    row = {"client_id": client_id, "key": key, "request_sha256": sha256(body), "status": status, "answer": answer}
-    await connection.execute(_REMEMBER, row)

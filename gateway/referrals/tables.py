@@ -71,14 +71,3 @@ referral_event = Table(
     UniqueConstraint("referral_id", "number"),
     Index("referral_event_message", "referral_id", "actor", "message_id", unique=True),
 )
-
-idempotency = Table(
-    "idempotency",
-    metadata,
-    Column("client_id", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("request_sha256", LargeBinary, nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("answer", JSONB, nullable=False, comment="ids and receipts only"),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-)

@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from consent.models import Caller
 from gateway import errors
+from gateway.commands import Command, Done
 from gateway.referrals.models import NewReferral, ReviewNote
-from gateway.referrals.service import Command, Done, ReferralService
+from gateway.referrals.service import ReferralService
 from gateway.registry import service as registry
 from gateway.registry.models import NewPerson
 from gateway.standards.fhir.bundle import content_key

@@ -1,0 +1,83 @@
+"""A command that creates is done once: its repetition under the same Idempotency-Key gets the first answer again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, DateTime, Integer, LargeBinary, Table, Text, bindparam, func, insert, select, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from audit.models import Receipt
+from gateway import errors
+from gateway.database import metadata
+from schemas.canonical import sha256
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("client_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request_sha256", LargeBinary, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("answer", JSONB, nullable=False, comment="ids and receipts only"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# Statements of the accepting path are built once: building them costs as much as running them.
+_REMEMBER = insert(idempotency)
+_REMEMBERED = select(idempotency.c.request_sha256, idempotency.c.status, idempotency.c.answer).where(
+    idempotency.c.client_id == bindparam("client"), idempotency.c.key == bindparam("key")
+)
+_LOCK_KEY = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5112))")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command that creates, with what makes its repetition harmless: the caller's key and the bytes received."""
+
+    client_id: str
+    key: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer to a command; ``replayed`` when the same command had been done before."""
+
+    status: int
+    answer: dict[str, Any]
+    replayed: bool
+
+
+async def remembered(connection: AsyncConnection, command: Command) -> Done | None:
+    """Return the earlier answer to the same command, or None; raises Conflict when its key had another body.
+
+    Takes a lock on the key until the transaction ends, so two commands with one key run one after the other.
+    """
+    await connection.execute(_LOCK_KEY, {"name": f"{command.client_id}\x1f{command.key}"})
+    asked = {"client": command.client_id, "key": command.key}
+    row = (await connection.execute(_REMEMBERED, asked)).one_or_none()
+    if row is None:
+        return None
+    if bytes(row.request_sha256) != sha256(command.body):
+        raise errors.Conflict("idempotency-key-reused")
+    return Done(row.status, row.answer, replayed=True)
+
+
+async def remember(connection: AsyncConnection, command: Command, done: Done) -> None:
+    """Keep the answer to a command for its repetition; it may hold ids and receipts only."""
+    row = {
+        "client_id": command.client_id,
+        "key": command.key,
+        "request_sha256": sha256(command.body),
+        "status": done.status,
+        "answer": done.answer,
+    }
+    await connection.execute(_REMEMBER, row)
+
+
+def receipt_json(receipt: Receipt) -> dict[str, str]:
+    """Return a receipt as every answer shows it: entry id and leaf hash (hexadecimal)."""
+    return {"entry_id": str(receipt.entry_id), "leaf_hash": receipt.leaf_hash.hex()}

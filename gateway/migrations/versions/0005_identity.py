@@ -1,0 +1,16 @@
+"""clients by certificate, secret and network."""
+
+from __future__ import annotations
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    raise RuntimeError("a database is not taken back: restore a backup or write a new revision")

@@ -1,0 +1,16 @@
+"""issuers of others, and locks."""
+
+from __future__ import annotations
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    raise RuntimeError("a database is not taken back: restore a backup or write a new revision")
