@@ -39,6 +39,29 @@ async def recent(
     return [_read(tuple(row), kek) for row in await conn.execute(_RECENT, values)]
 
 
+_ONE = text(
+    """
+    SELECT e.id, s.index, e.envelope, e.detail, k.subject, k.wrapped_key
+    FROM audit.entry AS e
+    LEFT JOIN audit.sequence AS s ON s.entry_id = e.id
+    LEFT JOIN audit.subject_key AS k
+        ON k.pseudonym = coalesce(e.pseudonym, (SELECT pseudonym FROM audit.subject_key WHERE subject = :log))
+    WHERE e.id = :id
+    """
+)
+
+
+async def one(conn: AsyncConnection, kek: bytes, entry_id: UUID) -> tuple[LoggedEntry, UUID | None] | None:
+    """Return an entry and the internal id of the person it is about, or ``None`` where there is no such entry.
+
+    The person is ``None`` for an entry about nobody, and once their key was destroyed. Raises as :func:`recent`.
+    """
+    row = (await conn.execute(_ONE, {"log": LOG_SUBJECT, "id": entry_id})).one_or_none()
+    if row is None:
+        return None
+    return _read(tuple(row), kek), None if row.subject in (None, LOG_SUBJECT) else row.subject
+
+
 def _read(row: tuple[Any, ...], kek: bytes) -> LoggedEntry:
     entry_id, index, data, detail, subject, wrapped = row
     envelope = read_envelope(data)

@@ -2,64 +2,110 @@
 
 One pure function over a request, our own facts about the person and the policy in memory. Deny overrides, no match
 denies. What depends on the request alone is judged first, so that such a refusal says nothing about the person;
-only then is the person looked at, and a refusal from there on must look like "not found".
+only then is the person looked at (``consent/subject.py``), and a refusal from there on must look like "not found".
 """
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone
+from collections.abc import Mapping
+from datetime import timedelta
+from types import MappingProxyType
+from uuid import UUID
 
+from consent import subject
+from consent.authority import roles_in_force
+from consent.grants import (
+    CONSENT,
+    View,
+    assurance_of,
+    fitting_grants,
+    in_force,
+    narrowest,
+    shared,
+    strictest,
+    treatments_of,
+    view_of,
+)
 from consent.models import (
     AUDIT_BEFORE_RELEASE,
+    FETCH,
     NO_ONWARD_SHARING,
+    NOTIFY_OFFICER,
+    NOTIFY_SUBJECT,
     POLL,
     REPLIES,
+    RETENTION,
+    REVIEW_DUE,
     SEND,
     SERVICE_PREFIX,
-    TAKE,
+    WATERMARK,
     AgreementRef,
-    Caller,
-    ConsentFact,
     Decision,
+    Effect,
+    EmergencyClaim,
     Request,
     SubjectFacts,
 )
-from consent.policy import Grant, Policy
+from consent.policy import Policy
 from schemas.ids import uuid7
 from schemas.permit import issue
 
-CONSENT = "consent"
-LOWEST_ASSURANCE = 1
-_AGE_OF_CONSENT = 18
-# The bases a person's objection cannot remove (Ley 7593/2025 art. 30 leaves legal obligations standing).
-_UNMOVED_BY_OBJECTION = frozenset({"legal-obligation"})
-# Legal terms count in Paraguay, which keeps UTC-3 the whole year since October 2024.
-_PARAGUAY = timezone(timedelta(hours=-3))
-# What an agreement is compared on, in this order; the furthest one reached is the reason given.
-_STAGES = ("agreement", "purpose", "basis", "role", "assurance", "fields")
-_NOBODY: frozenset[str] = frozenset()
+EMERGENCY_ACTION = "emergency.use"
+EMERGENCY_ASSURANCE = 2
+FRESH_LOGIN = timedelta(minutes=15)
+REVIEW_WITHIN = timedelta(hours=72)
+# The denials an emergency may lift: agreement, consent and labels; nothing that protects the person.
+LIFTABLE = frozenset({"agreement", "purpose", "basis", "role-in-agreement", "assurance", "volume", "fields", "consent"})
+_NOTHING: frozenset[str] = frozenset()
+NO_USE: Mapping[str, int] = MappingProxyType({})
+NO_TREATMENT: Mapping[str, str] = MappingProxyType({})
 
 
-def decide(request: Request, facts: SubjectFacts, policy: Policy) -> Decision:
+def decide(request: Request, facts: SubjectFacts, policy: Policy, used: Mapping[str, int] = NO_USE) -> Decision:
     """Decide a request on the facts about its subject and the policy. Pure: no I/O, same input, same answer but the id.
 
-    A permit is issued exactly when the effect is not ``deny``. ``facts`` must come from our own store.
+    ``used`` says how often agreements with a volume were used today. A permit is issued exactly when the effect is
+    not ``deny``. ``facts`` must come from our own store.
     """
-    reasons = _request_refusals(request, policy)
+    roles = roles_in_force(request.caller, policy, request.at)
+    trace: list[str] = []
+    ordinary = _ordinary(request, roles, facts, policy, used, trace)
+    claim = request.emergency
+    if claim is None or ordinary.permit is not None or not LIFTABLE.issuperset(ordinary.reasons):
+        return ordinary
+    return _emergency(request, claim, roles, facts, policy, trace, hides_subject=ordinary.hides_subject)
+
+
+def _ordinary(
+    request: Request,
+    roles: frozenset[str],
+    facts: SubjectFacts,
+    policy: Policy,
+    used: Mapping[str, int],
+    trace: list[str],
+) -> Decision:
+    reasons = _request_refusals(request, roles, policy)
+    trace.append(_step("request", reasons))
     if reasons:
-        return _denied(policy, reasons)
+        return _denied(policy, reasons, trace)
     asked = frozenset(request.fields)
-    grants = _fitting_grants(request, asked, policy)
-    if isinstance(grants, str):
-        return _denied(policy, (grants,))
-    reasons = _subject_refusals(request, facts, policy)
+    fitting = fitting_grants(request, roles, asked, policy, used, trace)
+    if isinstance(fitting, str):
+        return _denied(policy, (fitting,), trace)
+    views = [view_of(request, asked, grant, roles, policy, request.basis) for grant in fitting]
+    if not shared(views):
+        trace.append("fields:none")
+        best = narrowest(views)
+        return _denied(policy, ("fields",), trace, ref=best.grant.ref, withheld=_withheld(request, _NOTHING, views))
+    reasons = subject.refusals(request, facts, policy)
+    trace.append(_step("person", reasons))
     if reasons:
         withheld = dict.fromkeys(request.fields, "objection") if "objection" in reasons else {}
-        return _denied(policy, reasons, hides_subject=True, ref=grants[0].ref, withheld=withheld)
-    return _release(request, asked, grants, facts, policy)
+        return _denied(policy, reasons, trace, hides_subject=True, ref=views[0].grant.ref, withheld=withheld)
+    return _release(request, views, facts, policy, trace)
 
 
-def _request_refusals(request: Request, policy: Policy) -> tuple[str, ...]:
+def _request_refusals(request: Request, roles: frozenset[str], policy: Policy) -> tuple[str, ...]:
     """Collect what is wrong with codes, parties and role, whatever the agreements say."""
     caller, requester = request.caller, request.requester
     reasons = []
@@ -71,9 +117,9 @@ def _request_refusals(request: Request, policy: Policy) -> tuple[str, ...]:
         reasons.append("party-suspended")
     for_another = requester != caller.institution
     if (
-        not policy.may(caller.roles, request.action)
+        roles.isdisjoint(policy.roles_by_action.get(request.action, _NOTHING))
         or not _action_fits(request.action, request.dataset)
-        or (for_another and caller.roles.isdisjoint(policy.intermediaries))
+        or (for_another and roles.isdisjoint(policy.intermediaries))
     ):
         reasons.append("role")
     return tuple(reasons)
@@ -88,94 +134,168 @@ def _action_fits(action: str, dataset: str) -> bool:
     return action not in (SEND, POLL)
 
 
-def _fitting_grants(request: Request, asked: frozenset[str], policy: Policy) -> list[Grant] | str:
-    """Return the agreements that cover the request, or the reason that stopped the one that came furthest."""
-    roles = request.caller.roles & policy.roles_by_action[request.action]
-    consent_or_duty = request.basis == CONSENT or request.basis in policy.public_duty
-    assurance = _assurance(request.caller)
-    fitting: list[Grant] = []
-    furthest = 0
-    for grant in policy.grants.get((request.requester, request.holder, request.dataset), ()):
-        if not _in_force(grant, request):
-            continue
-        if request.purpose not in grant.purposes:
-            stopped_at = 1
-        elif not consent_or_duty or request.basis not in grant.norms:
-            stopped_at = 2
-        elif roles.isdisjoint(grant.roles):
-            stopped_at = 3
-        elif assurance < grant.minimum_assurance:
-            stopped_at = 4
-        elif asked.isdisjoint(grant.visible):
-            stopped_at = 5
-        else:
-            fitting.append(grant)
-            continue
-        furthest = max(furthest, stopped_at)
-    return fitting or _STAGES[furthest]
-
-
-def _in_force(grant: Grant, request: Request) -> bool:
-    """Say whether an agreement is the one claimed, if any, and valid now for the way the request came."""
-    return (
-        grant.starts_at <= request.at
-        and (grant.ends_at is None or request.at < grant.ends_at)
-        and request.channel in grant.channels
-        and (request.agreement is None or grant.ref.code == request.agreement)
+def _release(request: Request, views: list[View], facts: SubjectFacts, policy: Policy, trace: list[str]) -> Decision:
+    """Release what all agreements open, on consent only what the person opened too."""
+    consents: dict[str, UUID] = {}
+    if request.basis == CONSENT:
+        views = _consented(request, views, facts, trace, consents) or views
+        if not consents:
+            closed = [
+                View(view.grant, _NOTHING, {**view.stopped, **dict.fromkeys(view.open, "consent-scope")})
+                for view in views
+            ]
+            withheld = _withheld(request, _NOTHING, closed)
+            ref = narrowest(views).grant.ref
+            return _denied(policy, ("consent",), trace, hides_subject=True, ref=ref, withheld=withheld)
+    released, best = shared(views), narrowest(views).grant
+    if len(views) > 1:
+        trace.append("narrower:" + ",".join(view.grant.ref.code for view in views))
+    withheld = _withheld(request, released, views)
+    if not released:
+        return _denied(policy, ("consent",), trace, hides_subject=True, ref=best.ref, withheld=withheld)
+    obligations = [AUDIT_BEFORE_RELEASE, NO_ONWARD_SHARING]
+    if not released.isdisjoint(best.sensitive):
+        obligations.append(WATERMARK)
+    return _permitted(
+        request,
+        views,
+        request.basis,
+        released,
+        facts,
+        policy,
+        trace,
+        withheld=withheld,
+        consent=consents.get(best.ref.code),
+        obligations=obligations,
     )
 
 
-def _assurance(caller: Caller) -> int:
-    """An operator nobody verified is a claim, good for the lowest assurance only (DESIGN 9.6)."""
-    return caller.assurance if caller.user_verified else min(caller.assurance, LOWEST_ASSURANCE)
+def _consented(
+    request: Request, views: list[View], facts: SubjectFacts, trace: list[str], consents: dict[str, UUID]
+) -> list[View]:
+    """Return the agreements under which a consent is in force, each opening what the person opened by it."""
+    found = []
+    for view in views:
+        code = view.grant.ref.code
+        if request.agreement not in (None, code):
+            continue
+        consent, why = subject.consent_in_force(request, view.grant, facts)
+        trace.append(f"consent:{code}:{why}")
+        if consent is None:
+            continue
+        consents[code] = consent.id
+        stopped = dict.fromkeys(view.open - consent.fields, "consent-scope")
+        for name, label in view.grant.sensitive.items():
+            if name in view.open and label not in consent.labels:
+                stopped[name] = "consent-sensitive"
+        found.append(View(view.grant, view.open.difference(stopped), {**view.stopped, **stopped}))
+    return found
 
 
-def _subject_refusals(request: Request, facts: SubjectFacts, policy: Policy) -> tuple[str, ...]:
-    """Collect what the person's protection, absence from our store or objection forbids."""
+def _emergency(
+    request: Request,
+    claim: EmergencyClaim,
+    roles: frozenset[str],
+    facts: SubjectFacts,
+    policy: Policy,
+    trace: list[str],
+    *,
+    hides_subject: bool,
+) -> Decision:
+    """Break the glass: the small set of fields of an emergency clause, for one person, or the reason why not.
+
+    What was denied over the person must not come out by claiming an emergency, so it stays hidden here.
+    """
+    reasons = _emergency_refusals(request, roles, policy)
+    trace.append(_step("emergency", reasons))
+    if reasons:
+        return _denied(policy, reasons, trace, hides_subject=hides_subject)
+    clauses = _emergency_clauses(request, roles, policy)
+    if not clauses:
+        trace.append("clause:none")
+        return _denied(policy, ("emergency-clause",), trace, hides_subject=hides_subject)
+    reasons = subject.refusals(request, facts, policy)
+    user = request.caller.user
+    for glass in facts.glasses:
+        mine = (glass.institution, glass.user, glass.dataset) == (request.caller.institution, user, request.dataset)
+        if mine and glass.incident == claim.incident and glass.expires_at <= request.at:
+            reasons = (*reasons, "emergency-expired")
+    trace.append(_step("person", reasons))
+    best = narrowest(clauses).grant
+    if reasons:
+        return _denied(policy, reasons, trace, hides_subject=True, ref=best.ref)
+    released = shared(clauses)
+    return _permitted(
+        request,
+        clauses,
+        min(best.norms.keys() & policy.emergency_bases),
+        released,
+        facts,
+        policy,
+        trace,
+        withheld={name: "emergency-scope" for name in request.fields if name not in released},
+        obligations=[AUDIT_BEFORE_RELEASE, NO_ONWARD_SHARING, WATERMARK, NOTIFY_OFFICER, NOTIFY_SUBJECT, REVIEW_DUE],
+        emergency=True,
+    )
+
+
+def _emergency_refusals(request: Request, roles: frozenset[str], policy: Policy) -> tuple[str, ...]:
+    """Collect what keeps this operator from breaking the glass, whoever the person is."""
+    caller = request.caller
     reasons = []
-    if facts.sealed:
-        reasons.append("sealed")
-    if facts.subject is None and not _may_be_unknown(request, policy):
-        reasons.append("unknown-subject")
-    if request.purpose in facts.objections and request.basis not in _UNMOVED_BY_OBJECTION:
-        reasons.append("objection")
+    acting = request.action == FETCH and request.requester == caller.institution
+    if not acting or caller.user is None or roles.isdisjoint(policy.roles_by_action[EMERGENCY_ACTION]):
+        reasons.append("emergency-role")
+    login = caller.authenticated_at
+    fresh = login is not None and timedelta(0) <= request.at - login <= FRESH_LOGIN
+    if not fresh or assurance_of(caller) < EMERGENCY_ASSURANCE:
+        reasons.append("emergency-login")
+    waiting = policy.unreviewed.get((caller.institution, caller.holder_of_roles))
+    if waiting is not None and request.at - waiting > REVIEW_WITHIN:
+        reasons.append("emergency-suspended")
     return tuple(reasons)
 
 
-def _may_be_unknown(request: Request, policy: Policy) -> bool:
-    """Of a person we know nothing about, only identity may be asked, under a public duty (DESIGN 9.5).
+def _emergency_clauses(request: Request, roles: frozenset[str], policy: Policy) -> list[View]:
+    """Return the agreements with an emergency clause that cover the request, each with what it opens of it."""
+    asked = frozenset(request.fields)
+    views = []
+    for grant in policy.grants.get((request.requester, request.holder, request.dataset), ()):
+        bases = grant.norms.keys() & policy.emergency_bases
+        covers = bases and in_force(grant, request) and request.purpose in grant.purposes
+        # As among ordinary agreements, one that has nothing of what was asked narrows nothing.
+        covers = covers and not asked.isdisjoint(grant.visible)
+        if covers and not roles.isdisjoint(grant.roles) and assurance_of(request.caller) >= grant.minimum_assurance:
+            views.append(view_of(request, asked, grant, roles, policy, min(bases)))
+    return views if views and shared(views) else []
 
-    A poll or a whole register is about nobody in particular; what it brings is decided when it is asked for.
-    """
-    if request.action in (POLL, TAKE):
-        return True
-    if request.action == SEND:
-        return request.registers_subject
-    return request.dataset in policy.identity_datasets and request.basis in policy.public_duty
 
-
-def _release(
-    request: Request, asked: frozenset[str], grants: list[Grant], facts: SubjectFacts, policy: Policy
+def _permitted(
+    request: Request,
+    views: list[View],
+    basis: str,
+    released: frozenset[str],
+    facts: SubjectFacts,
+    policy: Policy,
+    trace: list[str],
+    *,
+    withheld: Mapping[str, str],
+    obligations: list[str],
+    consent: UUID | None = None,
+    emergency: bool = False,
 ) -> Decision:
-    """Release by the agreement that gives most of what was asked; the first code where several give as much."""
-    best, released, resting_on = grants[0], _NOBODY, None
-    for grant in grants:
-        given = asked & grant.visible
-        consent = None
-        if request.basis == CONSENT:
-            consent = _consent_in_force(request, grant.ref.code, facts)
-            given &= _NOBODY if consent is None else consent.fields
-        if len(given) > len(released):
-            best, released, resting_on = grant, given, consent
-    withheld: dict[str, str] = {}
-    if len(released) < len(asked):
-        withheld = {field: _withheld_because(field, best) for field in request.fields if field not in released}
-    if not released:
-        return _denied(policy, ("consent",), hides_subject=True, ref=best.ref, withheld=withheld)
+    """Issue the permit, with what all agreements together ask for: how fields leave and how long they may be kept."""
+    grant = narrowest(views).grant
+    treatments = strictest(treatments_of(request, view.grant, policy) for view in views)
+    terms = [view.grant.retention_days for view in views if view.grant.retention_days is not None]
+    if terms:
+        obligations.append(RETENTION)
     decision_id = uuid7()
+    effect: Effect = "permit_redacted" if withheld else "permit"
+    trace.append(f"effect:{effect}")
     return Decision(
         id=decision_id,
-        effect="permit_redacted" if withheld else "permit",
+        effect=effect,
         permit=issue(
             decision_id=decision_id,
             action=request.action,
@@ -191,59 +311,47 @@ def _release(
         withheld=withheld,
         reasons=(),
         hides_subject=False,
-        agreement=best.ref,
-        norm=best.norms[request.basis],
-        consent=None if resting_on is None else resting_on.id,
-        obligations=(AUDIT_BEFORE_RELEASE, NO_ONWARD_SHARING),
+        agreement=grant.ref,
+        norm=grant.norms[basis],
+        consent=consent,
+        obligations=tuple(obligations),
         policy_version=policy.version,
+        treatments={name: how for name, how in treatments.items() if name in released} if treatments else NO_TREATMENT,
+        retention_days=min(terms, default=None),
+        emergency=emergency,
+        trace=tuple(trace),
     )
 
 
-def _consent_in_force(request: Request, agreement: str, facts: SubjectFacts) -> ConsentFact | None:
-    """Return the person's newest consent under an agreement if it covers purpose and time, and is theirs to give."""
-    mine = [consent for consent in facts.consents if consent.agreement == agreement]
-    if not mine or facts.deceased or not _is_adult(facts.birth_date, request.at):
-        return None
-    # Of two records of the same instant, the one that refuses counts.
-    newest = mine[0] if len(mine) == 1 else max(mine, key=lambda each: (each.given_at, each.state != "given"))
-    in_force = (
-        newest.state == "given"
-        and newest.given_at <= request.at
-        and (newest.expires_at is None or request.at < newest.expires_at)
-        and request.purpose in newest.purposes
-    )
-    return newest if in_force else None
+def _withheld(request: Request, released: frozenset[str], views: list[View]) -> dict[str, str]:
+    """Say of each field asked and not released why, as the first agreement that stops it has it."""
+    if len(released) == len(request.fields):
+        return {}
+    why: dict[str, str] = {}
+    for view in views:
+        why = {**view.stopped, **why}
+    return {name: why[name] for name in request.fields if name not in released}
 
 
-def _is_adult(birth_date: date | None, at: datetime) -> bool:
-    """Nobody of unknown birth date is presumed an adult, and a minor's own consent does not count (DESIGN 9.5)."""
-    if birth_date is None:
-        return False
-    today = at.astimezone(_PARAGUAY)
-    before_birthday = (today.month, today.day) < (birth_date.month, birth_date.day)
-    return today.year - birth_date.year - before_birthday >= _AGE_OF_CONSENT
-
-
-def _withheld_because(field: str, grant: Grant) -> str:
-    if field not in grant.agreed:
-        return "not-in-agreement"
-    return "consent-scope" if field in grant.visible else "label-not-covered"
+def _step(rule: str, reasons: tuple[str, ...]) -> str:
+    return f"{rule}:{','.join(reasons) or 'ok'}"
 
 
 def _denied(
     policy: Policy,
     reasons: tuple[str, ...],
+    trace: list[str],
     *,
     hides_subject: bool = False,
     ref: AgreementRef | None = None,
-    withheld: dict[str, str] | None = None,
+    withheld: Mapping[str, str] = NO_TREATMENT,
 ) -> Decision:
     return Decision(
         id=uuid7(),
         effect="deny",
         permit=None,
-        released=_NOBODY,
-        withheld=withheld or {},
+        released=_NOTHING,
+        withheld=withheld,
         reasons=reasons,
         hides_subject=hides_subject,
         agreement=ref,
@@ -251,4 +359,8 @@ def _denied(
         consent=None,
         obligations=(),
         policy_version=policy.version,
+        treatments=NO_TREATMENT,
+        retention_days=None,
+        emergency=False,
+        trace=(*trace, "effect:deny"),
     )

@@ -6,8 +6,8 @@ Agreements are read strictly from their stored form here; the decision itself is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from uuid import UUID
 
@@ -15,6 +15,7 @@ import orjson
 from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
 
 from consent.errors import InvalidAgreement
+from schemas.canonical import canonical_json, sha256
 from schemas.permit import Permit
 
 FETCH = "disclosure.fetch"
@@ -39,13 +40,24 @@ REPLY_FIELDS = (
 
 Effect = Literal["permit", "permit_redacted", "deny"]
 Channel = Literal["api", "fhir", "file", "console"]
-AgreementStatus = Literal["draft", "proposed", "active", "suspended", "expired"]
-ConsentState = Literal["given", "withdrawn", "refused", "expired"]
+AgreementStatus = Literal["draft", "proposed", "signed", "active", "suspended", "expired"]
+# The states of W3C DPV 2.3 that a record can have; only "given" permits anything.
+ConsentState = Literal["requested", "given", "refused", "withdrawn", "revoked", "invalidated", "expired"]
+RepresentationKind = Literal["parent", "guardian", "curator", "proxy"]
+FlagKind = Literal["sealed", "aggressor", "court-order", "export-ban"]
+Treatment = Literal["keep", "district", "age-band", "mask"]
 
 # Every obligation a decision can carry. A gateway that meets one it cannot keep must treat the decision as a denial.
 AUDIT_BEFORE_RELEASE = "audit-before-release"
 NO_ONWARD_SHARING = "no-onward-sharing"
-OBLIGATIONS = frozenset({AUDIT_BEFORE_RELEASE, NO_ONWARD_SHARING})
+RETENTION = "retention"
+WATERMARK = "watermark"
+NOTIFY_OFFICER = "notify-officer"
+NOTIFY_SUBJECT = "notify-subject"
+REVIEW_DUE = "review-due-72h"
+OBLIGATIONS = frozenset(
+    {AUDIT_BEFORE_RELEASE, NO_ONWARD_SHARING, RETENTION, WATERMARK, NOTIFY_OFFICER, NOTIFY_SUBJECT, REVIEW_DUE}
+)
 
 Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9:._-]{0,79}$")]
 _Text = Annotated[str, Field(min_length=1, max_length=500)]
@@ -68,6 +80,8 @@ class Agreement:
     """What ``requester`` may ask of ``holder``: fields per dataset, for which purposes, on which bases, how, and when.
 
     ``labels`` are the field labels it may see; ``valid_from`` is included, ``valid_to`` excluded (``None``: no end).
+    ``treatments`` say per dataset which fields leave reduced (``treatments.yaml``); ``volume_per_day`` is the most
+    permits a day in Paraguay, ``retention_days`` how long the requester may keep what it got (``None``: not fixed).
     ``version`` 0 means not stored yet. Only status ``active`` permits anything.
     """
 
@@ -89,6 +103,9 @@ class Agreement:
     valid_to: AwareDatetime | None
     status: AgreementStatus
     version: Annotated[int, Field(ge=0)] = 0
+    treatments: Mapping[Code, Mapping[Code, Treatment]] = field(default_factory=dict)
+    volume_per_day: Annotated[int, Field(ge=1)] | None = None
+    retention_days: Annotated[int, Field(ge=1)] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the part that the jsonb column holds, lists sorted so that equal agreements give equal documents."""
@@ -104,7 +121,24 @@ class Agreement:
             "minimum_assurance": self.minimum_assurance,
             "labels": sorted(self.labels),
             "roles": sorted(self.roles),
+            "treatments": {dataset: dict(sorted(fields.items())) for dataset, fields in self.treatments.items()},
+            "volume_per_day": self.volume_per_day,
+            "retention_days": self.retention_days,
         }
+
+    def text_sha256(self) -> bytes:
+        """Return the hash of what the parties sign: everything but status and version."""
+        valid_to = None if self.valid_to is None else self.valid_to.astimezone(UTC).isoformat()
+        validity = {"code": self.code, "valid_from": self.valid_from.astimezone(UTC).isoformat(), "valid_to": valid_to}
+        return sha256(canonical_json(self.document() | validity))
+
+    def scope_sha256(self) -> bytes:
+        """Return the hash of what a person consents to: who gets which fields from whom, for which purposes.
+
+        A consent given under another scope does not count; a new validity or channel leaves consents standing.
+        """
+        whole = self.document()
+        return sha256(canonical_json({name: whole[name] for name in ("requester", "holder", "datasets", "purposes")}))
 
 
 _AGREEMENT = TypeAdapter(Agreement)
@@ -130,7 +164,8 @@ class Caller:
     """Who asks: the client, its institution, and the operator it names.
 
     ``user_verified`` is true only for an operator proved by a signed assertion or a token (DESIGN 9.6); ``assurance``
-    runs from 1 (claimed) to 3.
+    runs from 1 (claimed) to 3; ``authenticated_at`` is when that operator last logged in, if known. ``person`` is our
+    internal id of a person who comes with a token of their own.
     """
 
     client_id: str
@@ -139,6 +174,33 @@ class Caller:
     user_verified: bool = False
     roles: frozenset[str] = frozenset()
     assurance: int = 1
+    authenticated_at: datetime | None = None
+    person: UUID | None = None
+
+    @property
+    def holder_of_roles(self) -> str:
+        """Under which name roles are granted: the operator's, or the system's own where nobody stands behind it."""
+        return self.user if self.user is not None else f"client:{self.client_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who changes what the decision reads: a user of an institution, or whoever runs this machine (``None``)."""
+
+    institution: str | None
+    user: str
+
+    def __str__(self) -> str:
+        return self.user if self.institution is None else f"{self.institution}/{self.user}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmergencyClaim:
+    """What a caller says who breaks the glass: reason (``emergency-reasons``), number of the incident, own words."""
+
+    reason: str
+    incident: str
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +224,7 @@ class Request:
     case: str | None = None
     channel: Channel = "api"
     registers_subject: bool = False
+    emergency: EmergencyClaim | None = None
 
     @property
     def requester(self) -> str:
@@ -171,7 +234,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentFact:
-    """The newest consent record of a person under one agreement, as the decision needs it."""
+    """The newest consent record of a person under one agreement, as the decision needs it.
+
+    ``scope_sha256`` is what the agreement asked for then; ``labels`` the sensitive classes it names;
+    ``representation`` the id of the mandate by which somebody else gave it.
+    """
 
     id: UUID
     agreement: str
@@ -181,45 +248,56 @@ class ConsentFact:
     text_version: str
     given_at: datetime
     expires_at: datetime | None = None
+    labels: frozenset[str] = frozenset()
+    scope_sha256: bytes | None = None
+    representation: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepresentationFact:
+    """A mandate to act for a person. A parent's or guardian's ends when the person comes of age."""
+
+    id: UUID
+    representative: UUID
+    kind: RepresentationKind
+    valid_from: datetime
+    valid_to: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedGlass:
+    """An emergency access to a person's data that was opened before."""
+
+    institution: str
+    user: str
+    dataset: str
+    incident: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubjectFacts:
     """What our own store knows of the person asked about; never taken from the request.
 
-    ``subject`` is our internal id, ``None`` when the person is unknown here. ``objections`` are purpose codes.
+    ``subject`` is our internal id, ``None`` when the person is unknown here. ``objections`` are purpose codes;
+    ``barred`` are institutions and persons (ids as text) that may learn nothing, ``glasses`` earlier emergencies.
     """
 
     subject: UUID | None
     birth_date: date | None = None
     deceased: bool = False
     sealed: bool = False
+    court_order: bool = False
+    export_ban: bool = False
+    barred: frozenset[str] = frozenset()
     objections: frozenset[str] = frozenset()
     consents: tuple[ConsentFact, ...] = ()
+    representations: tuple[RepresentationFact, ...] = ()
+    glasses: tuple[OpenedGlass, ...] = ()
 
 
 UNKNOWN_SUBJECT = SubjectFacts(subject=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFacts:
-    """The consent room's half of the facts about a person; the registry of persons holds the other half."""
-
-    subject: UUID
-    sealed: bool
-    objections: frozenset[str]
-    consents: tuple[ConsentFact, ...]
-
-    def completed(self, *, birth_date: date | None, deceased: bool) -> SubjectFacts:
-        """Return the whole facts, given what the registry of persons knows."""
-        return SubjectFacts(
-            subject=self.subject,
-            birth_date=birth_date,
-            deceased=deceased,
-            sealed=self.sealed,
-            objections=self.objections,
-            consents=self.consents,
-        )
 
 
 class AgreementRef(NamedTuple):
@@ -236,6 +314,8 @@ class Decision:
     ``withheld`` maps each field asked and not released to its true reason (``withheld-reasons``; the caller sees only
     ``not-released``). ``reasons`` are ``denial-reasons`` codes, empty unless denied. ``hides_subject``: the answer
     must look exactly like not found (DESIGN 9.4). ``consent`` is the record a release on consent rests on.
+    ``treatments`` names the released fields that leave reduced; ``emergency`` says that the glass was broken for it.
+    ``trace`` is the way the decision went, one ``rule:verdict[:detail]`` per step, for the log and for ``explain``.
     """
 
     id: UUID
@@ -250,3 +330,14 @@ class Decision:
     consent: UUID | None
     obligations: tuple[str, ...]
     policy_version: str
+    treatments: Mapping[str, str]
+    retention_days: int | None
+    emergency: bool
+    trace: tuple[str, ...]
+
+
+class Assignment(NamedTuple):
+    """A role somebody holds; ``valid_to`` excluded, ``None``: until it is revoked."""
+
+    role: str
+    valid_to: datetime | None

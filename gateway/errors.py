@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from adapters.models import Provenance
 from audit.models import Receipt
 
@@ -15,7 +17,23 @@ class Refusal(Exception):
 
 
 class BadRequest(Refusal):
-    """The request itself is wrong: an unknown code, an identifier that is not one."""
+    """The request itself is wrong: an unknown code, an identifier that is not one.
+
+    ``allowed`` are the codes that could have stood there; ``detail`` says in Spanish what to do, where the code alone
+    does not.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        pointer: str | None = None,
+        receipt: Receipt | None = None,
+        allowed: Iterable[str] = (),
+        detail: str | None = None,
+    ) -> None:
+        super().__init__(code, pointer=pointer, receipt=receipt)
+        self.allowed, self.detail = tuple(allowed), detail
 
 
 class Denied(Refusal):

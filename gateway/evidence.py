@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from audit.models import Entry, Outcome
-from consent.models import Decision, Request
+from consent.models import Caller, Decision, Request
 
 
 def entry(
@@ -44,7 +44,6 @@ def decided(
     what: dict[str, Any] | None = None,
 ) -> Entry:
     """Build the entry of a decided request: who asked what of whom, why, and what was decided on which basis."""
-    caller = request.caller
     return entry(
         kind,
         outcome or decision.effect,
@@ -52,16 +51,7 @@ def decided(
         subject=subject,
         correlation=correlation,
         policy_version=decision.policy_version,
-        actor={
-            "client": caller.client_id,
-            "institution": caller.institution,
-            "on_behalf_of": request.on_behalf_of,
-            "channel": request.channel,
-            "user": caller.user,
-            "user_verified": caller.user_verified,
-            "roles": sorted(caller.roles),
-            "assurance": caller.assurance,
-        },
+        actor={**actor(request.caller), "on_behalf_of": request.on_behalf_of, "channel": request.channel},
         why={
             "purpose": request.purpose,
             "basis": request.basis,
@@ -69,6 +59,13 @@ def decided(
             "agreement": None if decision.agreement is None else list(decision.agreement),
             "consent": None if decision.consent is None else str(decision.consent),
             "case": request.case,
+            "emergency": None
+            if request.emergency is None
+            else {
+                "reason": request.emergency.reason,
+                "incident": request.emergency.incident,
+                "text": request.emergency.text,
+            },
         },
         what={
             "holder": request.holder,
@@ -77,6 +74,7 @@ def decided(
             "asked": sorted(request.fields),
             "released": sorted(decision.released),
             "withheld": dict(sorted(decision.withheld.items())),
+            "reduced": dict(sorted(decision.treatments.items())),
             **(what or {}),
         },
         decision={
@@ -84,6 +82,19 @@ def decided(
             "effect": decision.effect,
             "reasons": list(decision.reasons),
             "obligations": list(decision.obligations),
+            "trace": list(decision.trace),
         },
         exchange=exchange or {},
     )
+
+
+def actor(caller: Caller) -> dict[str, Any]:
+    """Return the group of an entry that says who acted, and how surely that is known."""
+    return {
+        "client": caller.client_id,
+        "institution": caller.institution,
+        "user": caller.user if caller.person is None else str(caller.person),
+        "user_verified": caller.user_verified,
+        "roles": sorted(caller.roles),
+        "assurance": caller.assurance,
+    }

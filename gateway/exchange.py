@@ -11,7 +11,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from adapters.models import (
@@ -28,16 +28,40 @@ from adapters.registry import Adapters
 from audit.models import Receipt
 from audit.service import AuditLog
 from consent.decision import decide
-from consent.models import Caller, Decision, Request, SubjectFacts
+from consent.errors import EmergencyEnded
+from consent.models import (
+    AUDIT_BEFORE_RELEASE,
+    NO_ONWARD_SHARING,
+    NOTIFY_OFFICER,
+    NOTIFY_SUBJECT,
+    RETENTION,
+    REVIEW_DUE,
+    WATERMARK,
+    Caller,
+    Decision,
+    EmergencyClaim,
+    Request,
+    SubjectFacts,
+)
 from consent.policy import PolicyStore
+from consent.volume import Volume
 from gateway import errors, evidence
-from gateway.clock import utc_now
+from gateway.clock import local_day, utc_now
+from gateway.database import Database
+from gateway.governance.emergencies import open_emergency
+from gateway.lawful import require_codes
 from gateway.registry import service as registry
 from gateway.registry.lookup import SubjectLookup
 from gateway.registry.models import PersonRef
 from schemas.codes import code_list
 from schemas.errors import InvalidIdentifier
 from schemas.permit import Permit
+from schemas.reduction import reduced
+
+# The obligations this journey keeps; a decision with another one is carried out as a denial.
+_KEPT = frozenset(
+    {AUDIT_BEFORE_RELEASE, NO_ONWARD_SHARING, RETENTION, WATERMARK, NOTIFY_OFFICER, NOTIFY_SUBJECT, REVIEW_DUE}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +79,8 @@ class DisclosureRequest:
     correlation: str | None
     #: What the person showed, to be matched at the source; it goes to the producer and nowhere else.
     presented: Mapping[str, str] = field(default_factory=dict)
+    on_behalf_of: str | None = None
+    emergency: EmergencyClaim | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +93,8 @@ class Disclosure:
     outcome: Found
     obligations: tuple[str, ...]
     receipt: Receipt
+    reduced: Mapping[str, str] = field(default_factory=dict)
+    retain_until: date | None = None
 
 
 class Exchange:
@@ -75,13 +103,15 @@ class Exchange:
     def __init__(
         self,
         *,
+        database: Database,
         subjects: SubjectLookup,
         audit: AuditLog,
         policies: PolicyStore,
+        volume: Volume,
         adapters: Adapters,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._subjects, self._audit = subjects, audit
+        self._database, self._subjects, self._audit, self._volume = database, subjects, audit, volume
         self._policies, self._adapters, self._now = policies, adapters, now
         # By dataset: a register held here says no far sooner than a system far away does.
         self._not_found_times: defaultdict[str, deque[float]] = defaultdict(lambda: deque([0.02], maxlen=64))
@@ -95,20 +125,26 @@ class Exchange:
         started = time.monotonic()
         dataset = code_list("datasets").get(asked.dataset)
         if dataset is None or dataset.get("internal"):
-            raise errors.BadRequest("unknown-dataset", pointer="/dataset")
+            external = [code for code, spec in code_list("datasets").items() if not spec.get("internal")]
+            raise errors.BadRequest("unknown-dataset", pointer="/dataset", allowed=external)
         for place, name in enumerate(asked.fields):
             if name not in dataset["fields"]:
-                raise errors.BadRequest("unknown-field", pointer=f"/fields/{place}")
+                raise errors.BadRequest("unknown-field", pointer=f"/fields/{place}", allowed=dataset["fields"])
         for name in asked.presented:
             if name not in dataset.get("presents", ()):
-                raise errors.BadRequest("unknown-field", pointer=f"/presented/{name}")
+                allowed = dataset.get("presents", ())
+                raise errors.BadRequest("unknown-field", pointer=f"/presented/{name}", allowed=allowed)
+        require_codes(asked.purpose, asked.basis)
+        reasons = code_list("emergency-reasons")
+        if asked.emergency is not None and asked.emergency.reason not in reasons:
+            raise errors.BadRequest("unknown-code", pointer="/emergency/reason", allowed=reasons)
         if adapter is not None and asked.dataset not in adapter.datasets | adapter.registers:
             raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
         identifier = _identifier(asked)
         who, facts = await self._subjects.find(identifier.system, identifier.value)
         request = _request(caller, asked, dataset["holder"], self._now())
-        decision = decide(request, facts, self._policies.current)
-        if decision.permit is None:
+        decision = decide(request, facts, self._policies.current, self._volume.used)
+        if decision.permit is None or not _KEPT.issuperset(decision.obligations):
             await self._refuse(request, decision, facts, asked.correlation, started)
         sources = self._adapters.holding(request.dataset)
         if adapter is not None:
@@ -119,7 +155,7 @@ class Exchange:
         known_by = await self._known_by(sources[0], request.dataset, who, identifier)
         if known_by is None:
             await self._refuse(request, decision, facts, asked.correlation, started)
-        return await self._ask(request, decision, decision.permit, who, known_by, asked, started, sources)
+        return await self._ask(request, decision, decision.permit, who, facts, known_by, asked, started, sources)
 
     async def _known_by(
         self, source: Adapter, dataset: str, who: PersonRef | None, identifier: Identifier
@@ -137,6 +173,7 @@ class Exchange:
         decision: Decision,
         permit: Permit | None,
         who: PersonRef | None,
+        facts: SubjectFacts,
         identifier: Identifier | None,
         asked: DisclosureRequest,
         started: float,
@@ -145,6 +182,9 @@ class Exchange:
         if permit is None or identifier is None:
             raise TypeError("nobody is asked without a permit and an identifier")
         subject, correlation = None if who is None else who.id, asked.correlation
+        self._volume.count(decision)
+        if decision.emergency:
+            await self._break_glass(request, decision, facts, correlation, started)
         intent = evidence.decided("disclosure.intent", request, decision, subject=subject, correlation=correlation)
         await self._audit.append(intent)
         outcome, silent = await self._fetch(permit, identifier, asked.presented, sources)
@@ -170,7 +210,12 @@ class Exchange:
             raise errors.ProducerFailed(
                 type(outcome).__name__.lower(), receipt, getattr(outcome, "retry_after_s", None)
             )
-        released = {name: outcome.facts.get(name) for name in request.fields if name in decision.released}
+        today = local_day(request.at)
+        released = {
+            name: reduced(decision.treatments.get(name, "keep"), outcome.facts.get(name), today)
+            for name in request.fields
+            if name in decision.released
+        }
         receipt = await self._audit.append(
             evidence.decided(
                 "disclosure.released",
@@ -188,7 +233,20 @@ class Exchange:
             outcome=outcome,
             obligations=decision.obligations,
             receipt=receipt,
+            reduced=decision.treatments,
+            retain_until=None if decision.retention_days is None else today + timedelta(days=decision.retention_days),
         )
+
+    async def _break_glass(
+        self, request: Request, decision: Decision, facts: SubjectFacts, correlation: str | None, started: float
+    ) -> None:
+        """Commit the emergency with its notices and entry before anybody is asked."""
+        try:
+            async with self._database.transaction() as connection:
+                await open_emergency(connection, self._audit, request, decision, facts, correlation)
+        except EmergencyEnded:
+            # Its day ended, or a verdict came, since the facts were read.
+            await self._refuse(request, decision, facts, correlation, started)
 
     async def _fetch(
         self, permit: Permit, identifier: Identifier, presented: Mapping[str, str], sources: tuple[Adapter, ...]
@@ -244,6 +302,8 @@ def _request(caller: Caller, asked: DisclosureRequest, holder: str, at: datetime
         agreement=asked.agreement,
         case=asked.case,
         at=at,
+        on_behalf_of=asked.on_behalf_of,
+        emergency=asked.emergency,
     )
 
 

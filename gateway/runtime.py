@@ -12,15 +12,25 @@ from audit.checkpoint import Signer
 from audit.keys import load_or_create_signing_key
 from audit.service import AuditLog
 from consent.policy import PolicyStore
+from consent.volume import Volume
 from gateway.catalogue.service import Catalogue
 from gateway.clock import utc_now
 from gateway.database import Database, application_url
 from gateway.delivery.service import Delivery, Plan
 from gateway.exchange import Exchange
+from gateway.governance.consents import Consents
+from gateway.governance.emergencies import EmergencyWatch
+from gateway.governance.explanations import Explanations
+from gateway.governance.protection import Protection
+from gateway.governance.service import Governance
 from gateway.identity.directory import ClientDirectory
+from gateway.identity.foreign import ForeignTokens
 from gateway.identity.keys import load_ring
+from gateway.identity.limits import ClientLimits
 from gateway.identity.models import Issuer
 from gateway.identity.oauth import TokenServer
+from gateway.identity.peer import Proxies
+from gateway.identity.rotation import RingKeeper
 from gateway.identity.tokens import TokenChecker
 from gateway.intake.held import HeldRegisters
 from gateway.intake.registers import RegisterIntake
@@ -30,6 +40,8 @@ from gateway.referrals.service import ReferralService
 from gateway.refusals import RefusalLog
 from gateway.registry.lookup import SubjectLookup
 from gateway.registry.query import StatusService
+from gateway.rights.breaches import Breaches
+from gateway.rights.service import Rights
 from gateway.settings import Settings
 from gateway.vault import MissingKey, Vault, load_kek, open_vault
 
@@ -49,8 +61,17 @@ class Runtime:
     directory: ClientDirectory
     checker: TokenChecker
     tokens: TokenServer
+    limits: ClientLimits
     refusals: RefusalLog
     adapters: Adapters
+    subjects: SubjectLookup
+    governance: Governance
+    explanations: Explanations
+    consents: Consents
+    protection: Protection
+    rights: Rights
+    breaches: Breaches
+    proxies: Proxies
     exchange: Exchange
     referrals: ReferralService
     statuses: StatusService
@@ -89,10 +110,18 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             await policies.load(connection)
         directory = ClientDirectory(database, now=utc_now)
         await directory.load()
+        foreign = ForeignTokens(database, now=utc_now)
+        await foreign.load()
+        limits = ClientLimits(
+            request_rate=settings.client_rate, registered=lambda client_id: directory.find(client_id) is not None
+        )
         adapters = open_adapters(settings, held=lambda adapter: HeldRegisters(adapter, database, vault))
         stack.push_async_callback(adapters.close)
         subjects = SubjectLookup(database, vault)
         stack.push_async_callback(subjects.close)
+        volume = Volume(database.engine, policies, utc_now)
+        governance = Governance(database=database, audit=audit, policies=policies)
+        rights = Rights(governance=governance, audit=audit, vault=vault, kek=kek)
         issuer = Issuer(settings.issuer)
         refusals = RefusalLog(audit, policies, utc_now)
         referrals = ReferralService(
@@ -102,6 +131,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             subjects=subjects,
             audit=audit,
             policies=policies,
+            volume=volume,
         )
         runtime = Runtime(
             settings=settings,
@@ -111,13 +141,34 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             signer=signer,
             policies=policies,
             directory=directory,
-            checker=TokenChecker(ring=ring, issuer=issuer, directory=directory, now=utc_now),
-            tokens=TokenServer(issuer=issuer, ring=ring, directory=directory, database=database, now=utc_now),
+            checker=TokenChecker(ring=ring, issuer=issuer, directory=directory, now=utc_now, foreign=foreign),
+            tokens=TokenServer(
+                issuer=issuer, ring=ring, directory=directory, database=database, now=utc_now, limits=limits
+            ),
+            limits=limits,
             refusals=refusals,
             adapters=adapters,
-            exchange=Exchange(subjects=subjects, audit=audit, policies=policies, adapters=adapters),
+            exchange=Exchange(
+                database=database, subjects=subjects, audit=audit, policies=policies, volume=volume, adapters=adapters
+            ),
             referrals=referrals,
-            statuses=StatusService(database=database, vault=vault, audit=audit, policies=policies),
+            statuses=StatusService(database=database, vault=vault, audit=audit, policies=policies, volume=volume),
+            subjects=subjects,
+            governance=governance,
+            consents=Consents(governance, vault),
+            protection=Protection(governance, vault),
+            rights=rights,
+            breaches=Breaches(governance=governance, audit=audit, vault=vault, kek=kek),
+            proxies=Proxies(settings.trusted_proxies),
+            explanations=Explanations(
+                database=database,
+                kek=kek,
+                audit=audit,
+                policies=policies,
+                volume=volume,
+                subjects=subjects,
+                governance=governance,
+            ),
             delivery=Delivery(
                 database=database,
                 vault=vault,
@@ -137,7 +188,19 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         )
         stop = asyncio.Event()
         keeper = HealthKeeper(database, adapters)
-        following = (policies.run, directory.run, refusals.run, adapters.run, keeper.run)
+        ring_keeper = RingKeeper(ring, settings.keys_dir, now=utc_now)
+        following = (
+            policies.run,
+            directory.run,
+            foreign.run,
+            ring_keeper.run,
+            refusals.run,
+            adapters.run,
+            keeper.run,
+            volume.run,
+            EmergencyWatch(database).run,
+            rights.run,
+        )
         followers = [asyncio.create_task(run(stop)) for run in following]
         try:
             yield runtime

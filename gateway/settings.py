@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.text import _
 
@@ -42,6 +43,10 @@ class Settings(BaseSettings):
     recorder: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "siis-gateway"
     log_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,120}$")] = "siis.gov.py/audit/2026"
     max_body_bytes: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 512 * 1024
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(), description="networks of our reverse proxies, separated by commas"
+    )
+    client_rate: Annotated[float, Field(ge=1, le=100_000)] = 200.0
     worker_metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=0, description="port where the worker shows its metrics; 0: none"
     )
@@ -56,6 +61,16 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("an address that starts with postgresql://")
         return value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError:
+            raise ValueError("networks as 10.0.0.0/8, separated by commas") from None
 
     @cached_property
     def keys_dir(self) -> Path:

@@ -9,8 +9,26 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api import disclosures, health, oauth, producers, protection, referrals
+from gateway.api import (
+    agreements,
+    breaches,
+    codes,
+    consent_bb,
+    consents,
+    decisions,
+    disclosures,
+    emergencies,
+    health,
+    oauth,
+    people,
+    producers,
+    protection,
+    referrals,
+    rights,
+    roles,
+)
 from gateway.api.answers import Answers
+from gateway.api.proofs import settle_proofs
 from gateway.api.request import Door
 from gateway.runtime import Runtime
 from gateway.standards.fhir.service import FhirIntake
@@ -23,17 +41,34 @@ _DESCRIPTION = (
 
 def create_app(runtime: Runtime) -> ASGIApp:
     """Build the application over an open runtime; the caller closes the runtime."""
-    door = Door(runtime.checker, runtime.settings.max_body_bytes)
+    door = Door(
+        runtime.checker,
+        runtime.settings.max_body_bytes,
+        issuer=runtime.tokens.issuer,
+        proxies=runtime.proxies,
+        limits=runtime.limits,
+        subjects=runtime.subjects,
+    )
     answers = Answers(runtime.refusals, runtime.settings.max_body_bytes)
     disclose = disclosures.build_endpoint(door, runtime.exchange)
     asking = disclosures.build_router(disclose)
     # A redirect would be built from the request's own Host, and send the body there.
     app = FastAPI(title="SIIS", version="1", description=_DESCRIPTION, lifespan=_no_lifespan, redirect_slashes=False)
-    app.include_router(oauth.build_router(runtime.tokens, on_refusal=runtime.refusals.token))
+    app.include_router(oauth.build_router(runtime.tokens, on_refusal=runtime.refusals.token, proxies=runtime.proxies))
     app.include_router(asking)
     app.include_router(referrals.build_router(door, runtime.referrals, FhirIntake(runtime.referrals)))
     app.include_router(protection.build_router(door, runtime.statuses))
     app.include_router(producers.build_router(door, runtime.adapters, runtime.database))
+    app.include_router(codes.build_router(door))
+    app.include_router(agreements.build_router(door, runtime.governance))
+    app.include_router(roles.build_router(door, runtime.governance))
+    app.include_router(emergencies.build_router(door, runtime.governance))
+    app.include_router(consents.build_router(door, runtime.consents))
+    app.include_router(people.build_router(door, runtime.protection))
+    app.include_router(rights.build_router(door, runtime.rights))
+    app.include_router(breaches.build_router(door, runtime.breaches))
+    app.include_router(decisions.build_router(door, runtime.explanations))
+    app.include_router(consent_bb.build_router(door, runtime.governance, runtime.vault, runtime.refusals))
     app.include_router(health.build_router(runtime.database))
     for kind, answering in answers.by_kind.items():
         app.add_exception_handler(kind, answering)
@@ -51,7 +86,7 @@ def create_app(runtime: Runtime) -> ASGIApp:
             response = await answers.respond(request, error)
         await response(scope, receive, send)
 
-    return ahead
+    return settle_proofs(ahead, door)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from consent.models import WATERMARK, EmergencyClaim
 from gateway.api.documentation import body_of
 from gateway.api.request import Door, correlation, read_message
 from gateway.commands import receipt_json
@@ -28,6 +29,8 @@ def build_endpoint(door: Door, exchange: Exchange) -> Endpoint:
         verified = door.caller(request, "disclosures.create")
         request.state.verified = verified
         message = read_message(_MESSAGE, await door.body(request))
+        if "emergency" in message:
+            verified.require("emergency.use")
         caller = door.with_operator(request, verified, message)
         subject = message["subject"]
         asked = DisclosureRequest(
@@ -41,6 +44,8 @@ def build_endpoint(door: Door, exchange: Exchange) -> Endpoint:
             case=message.get("case_number"),
             correlation=correlation(request),
             presented=message.get("presented", {}),
+            on_behalf_of=message.get("on_behalf_of"),
+            emergency=_claim(message.get("emergency")),
         )
         return _answer(await exchange.disclose(caller, asked))
 
@@ -52,6 +57,12 @@ def build_router(disclose: Endpoint) -> APIRouter:
     router = APIRouter(tags=["Consultas"])
     router.add_api_route(PATH, disclose, methods=["POST"], openapi_extra=body_of(_MESSAGE))
     return router
+
+
+def _claim(emergency: dict[str, str] | None) -> EmergencyClaim | None:
+    if emergency is None:
+        return None
+    return EmergencyClaim(reason=emergency["reason"], incident=emergency["incident"], text=emergency["text"])
 
 
 def _answer(released: Disclosure) -> Response:
@@ -67,7 +78,12 @@ def _answer(released: Disclosure) -> Response:
             "register": provenance.register or None,
             "answer_sha256": None if provenance.raw_sha256 is None else provenance.raw_sha256.hex(),
         },
+        "reduced": dict(released.reduced),
         "obligations": released.obligations,
         "receipt": receipt_json(released.receipt),
     }
+    if released.retain_until is not None:
+        body["retain_until"] = released.retain_until.isoformat()
+    if WATERMARK in released.obligations:
+        body["mark"] = str(released.receipt.entry_id)
     return Response(orjson.dumps(body), 200, {"Cache-Control": "no-store"}, "application/json")

@@ -1,4 +1,4 @@
-"""OAuth 2.0 over HTTP: token, revocation, keys and metadata; and how a refused token is answered (RFC 6750)."""
+"""OAuth 2.0 over HTTP: token, revocation, introspection, keys, metadata; and how a refused token is answered."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from gateway.identity.errors import ScopeError, TokenError
-from gateway.identity.oauth import Answer, TokenServer
+from gateway.api.request import peer_of, telling_headers
+from gateway.identity.binding import Presented
+from gateway.identity.errors import ProofError, ScopeError, TokenError
+from gateway.identity.keys import ALGORITHM, JWKS_MAX_AGE_SECONDS
+from gateway.identity.oauth import TokenServer
+from gateway.identity.peer import NOBODY, Proxies
+from gateway.identity.replies import Answer
 from schemas.text import _
 
 MAX_FORM_BYTES = 16 * 1024
-JWKS_MAX_AGE_SECONDS = 600
 
 OnRefusal = Callable[[TokenError], Awaitable[None]]
 
@@ -23,22 +27,36 @@ _CREDENTIALS = {
     "client_assertion_type": {"const": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
     "client_assertion": {"type": "string"},
     "client_id": {"type": "string"},
+    "client_secret": {"type": "string"},
 }
 
 
-def build_router(server: TokenServer, *, on_refusal: OnRefusal) -> APIRouter:
-    """Return the routes of one authorization server; ``on_refusal`` records or counts each refused request."""
+def build_router(server: TokenServer, *, on_refusal: OnRefusal, proxies: Proxies = NOBODY) -> APIRouter:
+    """Return the routes of one authorization server; ``on_refusal`` records or counts each refused request.
+
+    What ``proxies`` say of the caller's address and certificate is believed, what others say is not.
+    """
     router = APIRouter(tags=["OAuth 2.0"])
+
+    async def answer(request: Request, respond: Callable[..., Awaitable[Answer]]) -> Response:
+        headers = telling_headers(request.scope)
+        presented = Presented(peer_of(request.scope, headers, proxies), tuple(headers.get(b"dpop", ())))
+        return await _answer(request, respond, headers.get(b"authorization", []), presented, on_refusal)
 
     @router.post("/oauth2/token", openapi_extra=_form_of({"grant_type": {"const": "client_credentials"}, "scope": {}}))
     async def token(request: Request) -> Response:
-        """Issue an access token for client credentials with ``private_key_jwt``."""
-        return await _answer(request, server.token, on_refusal)
+        """Issue an access token for client credentials."""
+        return await answer(request, server.token)
 
     @router.post("/oauth2/revoke", openapi_extra=_form_of({"token": {"type": "string"}}))
     async def revoke(request: Request) -> Response:
         """Revoke an access token."""
-        return await _answer(request, server.revoke, on_refusal)
+        return await answer(request, server.revoke)
+
+    @router.post("/oauth2/introspect", openapi_extra=_form_of({"token": {"type": "string"}}))
+    async def introspect(request: Request) -> Response:
+        """Say whether an access token counts, and what it says."""
+        return await answer(request, server.introspect)
 
     @router.get("/.well-known/jwks.json")
     async def jwks() -> Response:
@@ -51,25 +69,36 @@ def build_router(server: TokenServer, *, on_refusal: OnRefusal) -> APIRouter:
     async def metadata() -> Response:
         """Describe this authorization server."""
         headers = {"Cache-Control": f"public, max-age={JWKS_MAX_AGE_SECONDS}"}
-        return Response(orjson.dumps(server.metadata()), 200, headers, "application/json")
+        return Response(
+            orjson.dumps(server.metadata(certificates=bool(proxies.networks))), 200, headers, "application/json"
+        )
 
     return router
 
 
 def bearer_challenge(error: TokenError) -> str:
-    """Return the ``WWW-Authenticate`` value for a refused token (RFC 6750 section 3), the same for every reason.
+    """Return the ``WWW-Authenticate`` value for a refused token, the same for every reason that the token itself gives.
 
-    A request without a bearer token gets no error code; a lack of scope names the scope (and goes with 403, the
-    others with 401).
+    RFC 6750 section 3 and, for a token of the DPoP scheme, RFC 9449 section 7.1. A request without a token gets no
+    error code and learns of both schemes; a lack of scope names the scope (and goes with 403, the others with 401).
     """
-    if isinstance(error, ScopeError):
-        return f'Bearer realm="siis", error="insufficient_scope", scope="{error.scope}"'
     if error.reason == "missing":
-        return 'Bearer realm="siis"'
-    return 'Bearer realm="siis", error="invalid_token"'
+        return f'Bearer realm="siis", DPoP algs="{ALGORITHM}"'
+    code = "invalid_dpop_proof" if isinstance(error, ProofError) else "invalid_token"
+    if isinstance(error, ScopeError):
+        code = f'insufficient_scope", scope="{error.scope}'
+    if error.scheme == "DPoP":
+        return f'DPoP realm="siis", error="{code}", algs="{ALGORITHM}"'
+    return f'Bearer realm="siis", error="{code}"'
 
 
-async def _answer(request: Request, respond: Callable[..., Awaitable[Answer]], on_refusal: OnRefusal) -> Response:
+async def _answer(
+    request: Request,
+    respond: Callable[..., Awaitable[Answer]],
+    authorization: list[str],
+    presented: Presented,
+    on_refusal: OnRefusal,
+) -> Response:
     body = await _read(request)
     if body is None:
         answer = _too_large()
@@ -77,7 +106,9 @@ async def _answer(request: Request, respond: Callable[..., Awaitable[Answer]], o
         answer = await respond(
             body,
             content_type=request.headers.get("content-type", ""),
-            authorization=request.headers.get("authorization"),
+            # Two of them make no way of authentication that there is.
+            authorization=", ".join(authorization) if authorization else None,
+            presented=presented,
         )
     if answer.refusal is not None:
         await on_refusal(answer.refusal)

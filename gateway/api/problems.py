@@ -79,14 +79,20 @@ def of_refusal(error: errors.Refusal) -> Response:
             reasons=reasons,
         )
     if isinstance(error, errors.Conflict):
-        title, what_to_do = _conflicts()[error.code]
-        detail = f"{error.detail}: {what_to_do}" if error.detail else what_to_do
+        usual = (_("El pedido contradice lo que ya está registrado"), _("Consulte el estado actual antes de repetir."))
+        title, what_to_do = _conflicts().get(error.code, usual)
+        known = error.code in _conflicts()
+        detail = f"{error.detail}: {what_to_do}" if error.detail and known else error.detail or what_to_do
         return problem(409, error.code, title, detail=detail, receipt=error.receipt)
     if isinstance(error, errors.ProducerFailed):
         return _producer_failed(error)
     title, detail = _bad_requests().get(error.code, (_("El pedido no es válido"), _("Revise el pedido.")))
+    members: dict[str, Any] = {}
+    if isinstance(error, errors.BadRequest):
+        detail = error.detail or detail
+        members = {"allowed": list(error.allowed)} if error.allowed else {}
     violations = [Violation(error.pointer, error.code, detail)] if error.pointer else None
-    return problem(422, error.code, title, detail=detail, violations=violations, receipt=error.receipt)
+    return problem(422, error.code, title, detail=detail, violations=violations, receipt=error.receipt, **members)
 
 
 def of_http(status: int, headers: dict[str, str]) -> Response:
@@ -162,6 +168,18 @@ def _bad_requests() -> dict[str, tuple[str, str]]:
         "dataset-not-connected": (
             _("El conjunto de datos no tiene un sistema conectado"),
             _("Avise a quien opera la pasarela."),
+        ),
+        "unknown-code": (
+            _("El código no existe"),
+            _("Use uno de los códigos que la respuesta enumera en «allowed»."),
+        ),
+        "unknown-purpose": (
+            _("La finalidad no existe"),
+            _("Use uno de los códigos que la respuesta enumera en «allowed»."),
+        ),
+        "unknown-basis": (
+            _("La base legal no existe"),
+            _("Use uno de los códigos que la respuesta enumera en «allowed»."),
         ),
         "unknown-field": (
             _("El campo no existe en el conjunto de datos"),

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from consent.models import Caller
 from gateway import errors
 from gateway.api import problems
+from gateway.identity.binding import Presented
 from gateway.identity.errors import TokenError
-from gateway.identity.models import ClaimedOperator, VerifiedCaller, VerifiedOperator
+from gateway.identity.limits import ClientLimits
+from gateway.identity.models import ClaimedOperator, Issuer, VerifiedCaller, VerifiedOperator
+from gateway.identity.peer import NOBODY, Peer, Proxies
 from gateway.identity.tokens import TokenChecker
+from gateway.registry.lookup import SubjectLookup
 from schemas.text import _
 from schemas.validation import parse_json, validate
 
@@ -38,16 +43,48 @@ class Door:
 
     checker: TokenChecker
     max_body_bytes: int
+    issuer: Issuer | None = None
+    proxies: Proxies = NOBODY
+    limits: ClientLimits | None = None
+    subjects: SubjectLookup | None = None
 
-    def caller(self, request: Request, scope: str) -> VerifiedCaller:
-        """Return who calls; raises TokenError, ScopeError or DirectoryUnavailable."""
-        given = request.headers.getlist("authorization")
-        # A proxy in front may have believed the other one (RFC 9110 clause 5.3: this header comes once).
-        if len(given) > 1:
-            raise TokenError("malformed")
-        verified = self.checker.check(given[0] if given else None)
-        verified.require(scope)
+    def caller(self, request: Request, scope: str | None) -> VerifiedCaller:
+        """Return who calls; raises TokenError (ScopeError, TooMany) or DirectoryUnavailable. No scope: any will do."""
+        headers = telling_headers(request.scope)
+        try:
+            verified = getattr(request.state, "proven", None)
+            if isinstance(verified, Exception):
+                raise verified
+            if verified is None:
+                authorization = _authorization(headers)
+                verified = self.checker.check(authorization, self._presented(request, headers))
+            if self.limits is not None:
+                self.limits.request(verified.client_id)
+            if scope is not None:
+                verified.require(scope)
+        except TokenError as error:
+            error.scheme = "DPoP" if self.wants_proof(request.scope) else "Bearer"
+            raise
         return verified
+
+    async def prove(self, request: Request) -> VerifiedCaller:
+        """Return who calls under a DPoP proof, which counts once; raises as :meth:`caller`, and SQLAlchemyError."""
+        headers = telling_headers(request.scope)
+        return await self.checker.check_once(_authorization(headers), self._presented(request, headers))
+
+    def wants_proof(self, scope: Scope) -> bool:
+        """Return whether a request comes with a token of the DPoP scheme (RFC 9449 section 7.1)."""
+        return any(name == b"authorization" and value[:5].lower() == b"dpop " for name, value in scope["headers"])
+
+    def _presented(self, request: Request, headers: dict[bytes, list[str]]) -> Presented:
+        peer = peer_of(request.scope, headers, self.proxies)
+        proofs = headers.get(b"dpop")
+        if not proofs:
+            return Presented(peer)
+        # The address is that of the configured issuer: what the request says of its host is not to be trusted.
+        issuer = "" if self.issuer is None else self.issuer.url
+        path = (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1").partition("?")[0]
+        return Presented(peer, tuple(proofs), request.method, issuer + path)
 
     def with_operator(self, request: Request, verified: VerifiedCaller, message: Any) -> Caller:
         """Return the caller for a decision, with the operator that the request proves or only claims."""
@@ -57,6 +94,19 @@ class Door:
             claimed = ClaimedOperator(named["id"], frozenset(named.get("roles", ("operator",))))
         assertion = request.headers.get(OPERATOR_HEADER)
         return domain_caller(self.checker.with_operator(verified, assertion=assertion, claimed=claimed))
+
+    async def acting(self, request: Request, verified: VerifiedCaller, message: Any) -> Caller:
+        """Return the caller as :meth:`with_operator` does, or the person who comes with a token of their own.
+
+        Raises NotFound for a person whom our store does not know.
+        """
+        caller = self.with_operator(request, verified, message)
+        if verified.person is None or self.subjects is None:
+            return caller
+        who, _facts = await self.subjects.find(*verified.person)
+        if who is None:
+            raise errors.NotFound("not-found")
+        return replace(caller, person=who.id)
 
     async def body(self, request: Request, *, also: str | None = None) -> bytes:
         """Read a body of JSON or, where ``also`` names one, of another media type.
@@ -89,6 +139,17 @@ def domain_caller(verified: VerifiedCaller) -> Caller:
         user_verified=isinstance(operator, VerifiedOperator),
         roles=frozenset({"system"}) if operator is None else operator.roles,
         assurance=verified.assurance,
+        authenticated_at=operator.authenticated_at if isinstance(operator, VerifiedOperator) else None,
+    )
+
+
+def peer_of(scope: Scope, headers: dict[bytes, list[str]], proxies: Proxies) -> Peer:
+    """Return the far end of a request, as our proxies tell of it where it came through one."""
+    client = scope.get("client")
+    return proxies.peer(
+        client[0] if client else "",
+        client_cert=headers.get(b"client-cert", ()),
+        forwarded_for=headers.get(b"x-forwarded-for", ()),
     )
 
 
@@ -127,3 +188,24 @@ def too_large(limit: int) -> Response:
         detail=_("Se aceptan hasta {limit} bytes.").format(limit=limit),
         headers={"Connection": "close"},
     )
+
+
+# What tells who sends a request; read in one pass, since every request pays for it.
+_TELLING = frozenset({b"authorization", b"dpop", b"client-cert", b"x-forwarded-for"})
+
+
+def telling_headers(scope: Scope) -> dict[bytes, list[str]]:
+    """Return the headers of a request that tell who sends it, each with all its values."""
+    found: dict[bytes, list[str]] = {}
+    for name, value in scope["headers"]:
+        if name in _TELLING:
+            found.setdefault(name, []).append(value.decode("latin-1"))
+    return found
+
+
+def _authorization(headers: dict[bytes, list[str]]) -> str | None:
+    given = headers.get(b"authorization", [])
+    # A proxy in front may have believed the other one (RFC 9110 clause 5.3: this header comes once).
+    if len(given) > 1:
+        raise TokenError("malformed")
+    return given[0] if given else None

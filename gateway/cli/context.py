@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from audit.service import AuditLog
+from consent.policy import PolicyStore
 from gateway.database import Database, application_url
+from gateway.governance.service import Governance
 from gateway.settings import Settings, load_settings
 from gateway.vault import Vault, load_kek, open_vault
 
@@ -45,3 +47,9 @@ async def open_context(settings: Settings | None = None) -> AsyncIterator[Contex
         stack.push_async_callback(audit.close)
         await audit.start()
         yield Context(chosen, database, vault, audit, kek)
+
+
+def governance_of(context: Context) -> Governance:
+    """Return the one way to change what decisions rest on, for a command (``Governance.change_here``)."""
+    policies = PolicyStore(context.database.engine)
+    return Governance(database=context.database, audit=context.audit, policies=policies)

@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 from sqlalchemy import create_engine, pool
 
-from consent import service as consent_service
+from consent import agreements
 from gateway import embedded, evidence, migrations
 from gateway.catalogue import service as catalogue
 from gateway.cli.context import open_context
 from gateway.database import owner_url, sqlalchemy_url
+from gateway.governance.service import answer_of
 from gateway.settings import Settings, load_settings
 from schemas.text import _
 
@@ -45,14 +46,14 @@ async def _load(settings: Settings, *, demonstration: bool) -> None:
         await catalogue.load_shipped(connection)
         if not demonstration:
             return
-        for stored in await consent_service.load_demonstration(connection, at=at):
+        for said in await agreements.load_demonstration(connection, at=at):
             entry = evidence.entry(
-                "agreement.stored",
+                said["event"],
                 "done",
                 at=at,
                 policy_version="none",
                 actor={"channel": "command-line"},
-                what=stored,
+                what=answer_of(said),
             )
             await context.audit.stage(connection, entry)
 

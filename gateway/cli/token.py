@@ -13,19 +13,25 @@ from joserfc.jwk import ECKey
 
 from adapters.http import client_for
 from gateway.clock import utc_now
-from gateway.identity.assertions import client_assertion
+from gateway.identity.assertions import client_assertion, dpop_proof
+from gateway.identity.authentication import ASSERTION_TYPE, GRANT
 from gateway.identity.models import Issuer
-from gateway.identity.oauth import ASSERTION_TYPE, GRANT
 from gateway.settings import load_settings
 from schemas.text import _
 
 
-async def request_token(client: httpx.AsyncClient, issuer: Issuer, client_id: str, private_key: bytes) -> str:
-    """Return an access token for a client (RFC 7523 section 2.2); raises httpx.HTTPStatusError when refused."""
-    key = ECKey.import_key(private_key)
-    assertion = client_assertion(key, client_id=client_id, issuer=issuer, now=utc_now())
+async def request_token(
+    client: httpx.AsyncClient, issuer: Issuer, client_id: str, private_key: bytes, *, dpop: bool = False
+) -> str:
+    """Return an access token for a client (RFC 7523 section 2.2); raises httpx.HTTPStatusError when refused.
+
+    With ``dpop`` the token is bound to the client's key: each use needs a proof signed with it (RFC 9449).
+    """
+    key, now = ECKey.import_key(private_key), utc_now()
+    assertion = client_assertion(key, client_id=client_id, issuer=issuer, now=now)
+    headers = {"DPoP": dpop_proof(key, method="POST", url=issuer.token_endpoint, now=now)} if dpop else {}
     form = {"grant_type": GRANT, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
-    answer = await client.post(issuer.token_endpoint, data=form)
+    answer = await client.post(issuer.token_endpoint, data=form, headers=headers)
     answer.raise_for_status()
     return str(answer.json()["access_token"])
 
@@ -34,6 +40,7 @@ def token(
     client_id: Annotated[str, typer.Argument(metavar="ID", help=_("Identificador del cliente."))],
     key: Annotated[Path, typer.Option(help=_("Clave privada EC P-256 en PEM."))],
     url: Annotated[str | None, typer.Option(help=_("Dirección de la pasarela; por omisión SIIS_ISSUER."))] = None,
+    dpop: Annotated[bool, typer.Option("--dpop", help=_("Atar el token a la clave (DPoP, RFC 9449)."))] = False,
 ) -> None:
     """Print a fresh access token."""
     issuer = Issuer(url or load_settings().issuer)
@@ -43,7 +50,7 @@ def token(
         typer.echo(_("No se puede leer el archivo {path}.").format(path=key), err=True)
         raise typer.Exit(2) from None
     try:
-        typer.echo(asyncio.run(_request(issuer, client_id, private)))
+        typer.echo(asyncio.run(_request(issuer, client_id, private, dpop)))
     except (JoseError, ValueError):
         typer.echo(_("{path}: no es una clave privada EC P-256 en PEM.").format(path=key), err=True)
         raise typer.Exit(2) from None
@@ -56,6 +63,6 @@ def token(
         raise typer.Exit(1) from None
 
 
-async def _request(issuer: Issuer, client_id: str, private: bytes) -> str:
+async def _request(issuer: Issuer, client_id: str, private: bytes, dpop: bool) -> str:
     async with client_for(5.0) as client:
-        return await request_token(client, issuer, client_id, private)
+        return await request_token(client, issuer, client_id, private, dpop=dpop)

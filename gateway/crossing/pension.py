@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import date
 
 from gateway.crossing.models import Advice, Answer, Finding, Verdict, Weight
-from gateway.registry.protection import age_on
+from schemas.ages import age_on
 from schemas.text import _
 
 AGE, AGE_DISABLED, AGE_INDIGENOUS = 65, 60, 55

@@ -50,6 +50,11 @@ class ClientDirectory:
         """Return whether an access token was revoked."""
         return token_id in self._revoked
 
+    async def claim_proof(self, jkt: str, jti: str, expires_at: datetime) -> bool:
+        """Mark a DPoP proof as used in every process; return False if it had been used before."""
+        async with self._database.transaction() as connection:
+            return await service.claim_proof(connection, jkt, jti, expires_at)
+
     async def load(self) -> None:
         """Read everything now."""
         async with self._loading:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
-from joserfc.util import urlsafe_b64decode
+from joserfc.util import urlsafe_b64decode, urlsafe_b64encode
 
 from gateway.identity.errors import TokenError
 from gateway.identity.keys import ALGORITHM
@@ -39,19 +40,7 @@ def open_compact(compact: str, *, types: frozenset[str], find_keys: FindKeys) ->
     :class:`TokenError` if there is none. Raises :class:`TokenError` with reason ``malformed``, ``algorithm``,
     ``type`` or ``signature``.
     """
-    if len(compact) > MAX_COMPACT_CHARS or not compact.isascii():
-        raise TokenError("malformed")
-    segments = compact.split(".")
-    if len(segments) != 3 or len(segments[0]) > MAX_HEADER_CHARS:
-        raise TokenError("malformed")
-    header, claims = _object(segments[0]), _object(segments[1])
-    if header.get("alg") != ALGORITHM:
-        raise TokenError("algorithm")
-    # We understand no critical extension; an unencoded payload (RFC 7797) is one.
-    if "crit" in header or "b64" in header:
-        raise TokenError("malformed")
-    if str(header.get("typ", "")).lower() not in types:
-        raise TokenError("type")
+    header, claims = _read(compact, types)
     kid = header.get("kid")
     if kid is not None and not isinstance(kid, str):
         raise TokenError("malformed")
@@ -59,6 +48,36 @@ def open_compact(compact: str, *, types: frozenset[str], find_keys: FindKeys) ->
         if _verifies(compact, key):
             return Opened(claims, candidate)
     raise TokenError("signature")
+
+
+def open_with_own_key(compact: str, *, types: frozenset[str]) -> Opened:
+    """Verify a JWS that carries the public key it was signed with (RFC 7515 section 4.1.3), as DPoP proofs do.
+
+    It proves nothing but that the signer holds that key, whose RFC 7638 thumbprint stands for ``kid``. Raises
+    :class:`TokenError` as :func:`open_compact` does, and with ``key`` for what is no public key on P-256.
+    """
+    header, claims = _read(compact, types)
+    jwk = header.get("jwk")
+    # "d" is the private part; whoever sends it along has given the key away (RFC 9449 section 4.3, item 7).
+    if not isinstance(jwk, dict) or "d" in jwk or jwk.get("kty") != "EC" or jwk.get("crv") != "P-256":
+        raise TokenError("key")
+    x, y = jwk.get("x"), jwk.get("y")
+    if not isinstance(x, str) or not isinstance(y, str):
+        raise TokenError("key")
+    key, jkt = _point(x, y)
+    if not _verifies(compact, key):
+        raise TokenError("signature")
+    return Opened(claims, jkt)
+
+
+def unverified(compact: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return header and claims of a JWS without believing a word of them; raises :class:`TokenError`, ``malformed``."""
+    if len(compact) > MAX_COMPACT_CHARS or not compact.isascii():
+        raise TokenError("malformed")
+    segments = compact.split(".")
+    if len(segments) != 3:
+        raise TokenError("malformed")
+    return _object(segments[0]), _object(segments[1])
 
 
 def check_times(claims: dict[str, Any], now: float, *, leeway: int) -> float:
@@ -75,6 +94,35 @@ def check_times(claims: dict[str, Any], now: float, *, leeway: int) -> float:
     if any(times[name] > now + leeway for name in ("nbf", "iat") if name in times):
         raise TokenError("early")
     return float(times["exp"])
+
+
+def _read(compact: str, types: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    header, claims = unverified(compact)
+    if compact.index(".") > MAX_HEADER_CHARS:
+        raise TokenError("malformed")
+    if header.get("alg") != ALGORITHM:
+        raise TokenError("algorithm")
+    # We understand no critical extension; an unencoded payload (RFC 7797) is one.
+    if "crit" in header or "b64" in header:
+        raise TokenError("malformed")
+    if str(header.get("typ", "")).lower() not in types:
+        raise TokenError("type")
+    return header, claims
+
+
+# A client proves itself with the same key for hours; reading a key costs more than checking a signature with it.
+@lru_cache(maxsize=1024)
+def _point(x: str, y: str) -> tuple[ECKey, str]:
+    try:
+        key = ECKey.import_key({"kty": "EC", "crv": "P-256", "x": x, "y": y})
+        # Read again from its numbers, so that no second spelling of a point has a thumbprint of its own.
+        numbers = key.public_key.public_numbers()
+    except (JoseError, ValueError, TypeError):
+        raise TokenError("key") from None
+    plain = {
+        name: urlsafe_b64encode(n.to_bytes(32, "big")).decode() for name, n in (("x", numbers.x), ("y", numbers.y))
+    }
+    return key, ECKey.import_key({"kty": "EC", "crv": "P-256", **plain}).thumbprint()
 
 
 def _verifies(compact: str, key: ECKey) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import stat
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,45 +16,93 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from gateway.clock import utc_now
 from gateway.identity.errors import KeyFileError, KeyRefused
 from gateway.identity.models import ClientKey
 from gateway.vault import write_secret
 
 ALGORITHM = "ES256"
 MAX_KEY_FILE_BYTES = 16 * 1024
+#: How long a retired key is still believed: a token's life (300 s), clocks that disagree (60 s) and the seconds until
+#: every process signs with its successor.
+RETIRED_SECONDS = 420
+#: How long others may keep our published keys before they ask again.
+JWKS_MAX_AGE_SECONDS = 600
 _KID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 # Group may read (a mounted secret owned by the pod's group); anything wider is a leak.
 _TOO_OPEN = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 
 
-@dataclass(frozen=True, slots=True)
 class KeyRing:
-    """Our token keys: ``current`` signs; the others are published and accepted, so keys change without a gap."""
+    """Our token keys: ``current`` signs; the others are published and accepted, so keys change without a gap.
 
-    current: ECKey
-    others: tuple[ECKey, ...]
+    A live object: whoever holds it signs and checks with the keys of the moment. Read ``current`` once per token.
+    """
+
+    def __init__(self, current: ECKey, others: Iterable[ECKey] = ()) -> None:
+        # One tuple, replaced whole: a thread that reads it sees either the old keys or the new ones.
+        self._keys = (current, *(key for key in others if key.kid != current.kid))
+
+    @property
+    def current(self) -> ECKey:
+        """The key that signs."""
+        return self._keys[0]
+
+    @property
+    def kids(self) -> tuple[str, ...]:
+        """The ids of all keys, that of the current one first."""
+        return tuple(key.kid or "" for key in self._keys)
 
     def find(self, kid: str) -> ECKey | None:
         """Return the key with this id, or None."""
-        return next((key for key in (self.current, *self.others) if key.kid == kid), None)
+        return next((key for key in self._keys if key.kid == kid), None)
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """Return the public parts as a JWK Set (RFC 7517 section 5)."""
-        return {"keys": [_public_jwk(_public_part(key), key.kid or "") for key in (self.current, *self.others)]}
+        return {"keys": [_public_jwk(_public_part(key), key.kid or "") for key in self._keys]}
+
+    def take_over(self, fresh: KeyRing) -> None:
+        """Hold the keys of another ring from now on."""
+        self._keys = fresh._keys
 
 
-def load_ring(keys_dir: Path, *, create: bool) -> KeyRing:
-    """Read ``token-current.pem`` and, where they exist, ``token-previous.pem`` and ``token-next.pem``.
+def load_ring(keys_dir: Path, *, create: bool, now: Callable[[], datetime] = utc_now) -> KeyRing:
+    """Read ``token-current.pem`` and, where they exist, ``token-next.pem`` and ``token-previous.pem``.
 
-    With ``create`` a missing current key is made, mode 0600. To change keys: put the new one as ``next`` and restart
-    every process; rename current to previous and next to current and restart again. Key ids are RFC 7638 thumbprints.
-    Raises :class:`KeyFileError`.
+    With ``create`` a missing current key is made, mode 0600. A previous key counts for :data:`RETIRED_SECONDS` after
+    it took that name; ``now`` gives UTC instants. Key ids are RFC 7638 thumbprints. How the files change is said in
+    :mod:`gateway.identity.rotation`. Raises :class:`KeyFileError`.
     """
-    current = keys_dir / "token-current.pem"
-    if create and not current.exists():
-        write_secret(current, _new_private_pem())
-    others = [keys_dir / f"token-{name}.pem" for name in ("previous", "next")]
-    return KeyRing(_read_private(current), tuple(_read_private(path) for path in others if path.exists()))
+    paths = KeyPaths(keys_dir)
+    if create and not paths.current.exists():
+        write_secret(paths.current, new_private_pem())
+    # In this order a key is seen at its old name or at its new one, even while another process renames it.
+    following = read_private(paths.next) if paths.next.exists() else None
+    current = read_private(paths.current)
+    retired = named_since(paths.previous)
+    alive = retired is not None and now() < retired + timedelta(seconds=RETIRED_SECONDS)
+    previous = read_private(paths.previous) if alive else None
+    return KeyRing(current, (key for key in (previous, following) if key is not None))
+
+
+class KeyPaths:
+    """The files of the ring in their folder."""
+
+    def __init__(self, keys_dir: Path) -> None:
+        self.current, self.next, self.previous = (
+            keys_dir / f"token-{name}.pem" for name in ("current", "next", "previous")
+        )
+
+
+def named_since(path: Path) -> datetime | None:
+    """Return when a file got its name (UTC), None where there is none.
+
+    It is the inode's change time: a rename moves it and nobody can set it back, unlike the time of modification.
+    """
+    try:
+        return datetime.fromtimestamp(path.stat().st_ctime, UTC)
+    except FileNotFoundError:
+        return None
 
 
 def read_public_key(data: bytes) -> ClientKey:
@@ -129,13 +178,15 @@ def _public_part(key: ECKey) -> ec.EllipticCurvePublicKey:
     return key.public_key
 
 
-def _new_private_pem() -> bytes:
+def new_private_pem() -> bytes:
+    """Make a private key, in PEM (PKCS #8)."""
     return ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def _read_private(path: Path) -> ECKey:
+def read_private(path: Path) -> ECKey:
+    """Read one of our keys. Raises :class:`KeyFileError`."""
     try:
         if path.stat().st_mode & _TOO_OPEN:
             raise KeyFileError(f"{path}: mode must be 0600")

@@ -1,4 +1,7 @@
-"""Changes to clients and keys, used assertions and revoked tokens; each change tells every process at its commit."""
+"""Changes to clients and what they prove themselves with, used assertions and proofs, revoked tokens.
+
+Each change tells every process at its commit.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,38 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, or_, select, update
+from sqlalchemy import Row, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.identity.errors import ClientError
-from gateway.identity.models import HIGHEST_ASSURANCE, LOWEST_ASSURANCE, Client, ClientKey
-from gateway.identity.tables import assertion_jti, client, client_key, revoked_token
+from gateway.identity.models import (
+    HIGHEST_ASSURANCE,
+    LOWEST_ASSURANCE,
+    Client,
+    ClientCertificate,
+    ClientKey,
+    Network,
+)
+from gateway.identity.peer import read_network
+from gateway.identity.tables import (
+    assertion_jti,
+    client,
+    client_certificate,
+    client_key,
+    revoked_token,
+    used_proof,
+)
 from schemas.codes import code_list
 
 CHANNEL = "siis_clients"
 MAX_GRACE = timedelta(days=30)
+MAX_NETWORKS = 50
+# Built once: building a statement costs as much as running it.
+_CLAIM_ASSERTION = upsert(assertion_jti).on_conflict_do_nothing().returning(assertion_jti.c.jti)
+_CLAIM_PROOF = upsert(used_proof).on_conflict_do_nothing().returning(used_proof.c.jti)
+_NO_WAIT = text("SET LOCAL synchronous_commit = off")
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 
 Detail = dict[str, Any]
@@ -31,13 +54,19 @@ async def add_client(
     institution: str,
     scopes: frozenset[str],
     assurance: int,
-    key: ClientKey,
     now: datetime,
+    key: ClientKey | None = None,
+    certificate: ClientCertificate | None = None,
+    secret_sha256: bytes | None = None,
+    valid_from: datetime | None = None,
+    valid_to: datetime | None = None,
+    networks: tuple[Network, ...] = (),
 ) -> Detail:
-    """Register a client system with its first public key; return what the audit entry says.
+    """Register a client system with what it will prove itself with; return what the audit entry says.
 
-    ``scopes`` are codes of ``schemas/codes/scopes.yaml``, at least one. Raises :class:`ClientError`: ``id``,
-    ``name``, ``scope``, ``assurance``, ``institution`` or ``exists``.
+    ``scopes`` are codes of ``schemas/codes/scopes.yaml``, at least one; a secret marks the client as a pilot. Raises
+    :class:`ClientError`: ``id``, ``name``, ``scope``, ``assurance``, ``credential``, ``validity``, ``network``,
+    ``institution`` or ``exists``.
     """
     if not _ID.match(client_id):
         raise ClientError("id")
@@ -47,6 +76,9 @@ async def add_client(
         raise ClientError("scope")
     if not LOWEST_ASSURANCE <= assurance <= HIGHEST_ASSURANCE:
         raise ClientError("assurance")
+    if key is None and certificate is None and secret_sha256 is None:
+        raise ClientError("credential")
+    pilot = secret_sha256 is not None
     row = {
         "id": client_id,
         "name": name.strip(),
@@ -54,6 +86,10 @@ async def add_client(
         "scopes": sorted(scopes),
         "assurance": assurance,
         "created_at": now,
+        "pilot": pilot,
+        "secret_sha256": secret_sha256,
+        "networks": _texts(networks),
+        **_validity(valid_from, valid_to),
     }
     try:
         await connection.execute(insert(client).values(row))
@@ -61,15 +97,21 @@ async def add_client(
         # The institutions are rows of the catalogue, which stands above us: its foreign key answers.
         known = getattr(error.orig, "sqlstate", "") == "23505"
         raise ClientError("exists" if known else "institution") from None
-    await connection.execute(insert(client_key).values(client_id=client_id, kid=key.kid, jwk=key.jwk))
+    told: Detail = {"client": client_id, "institution": institution, "scopes": sorted(scopes), "assurance": assurance}
+    if key is not None:
+        await connection.execute(insert(client_key).values(client_id=client_id, kid=key.kid, jwk=key.jwk))
+        told["kid"] = key.kid
+    if certificate is not None:
+        await connection.execute(insert(client_certificate).values(_certificate_row(client_id, certificate)))
+        told["certificate"] = certificate.thumbprint
+    if pilot:
+        told["pilot"] = True
+    if networks:
+        told["networks"] = _texts(networks)
+    if valid_from or valid_to:
+        told |= _told_validity(valid_from, valid_to)
     await _notify(connection, client_id)
-    return {
-        "client": client_id,
-        "institution": institution,
-        "scopes": sorted(scopes),
-        "assurance": assurance,
-        "kid": key.kid,
-    }
+    return told
 
 
 async def rotate_key(
@@ -115,23 +157,124 @@ async def disable_client(connection: AsyncConnection, *, client_id: str, now: da
     return {"client": client_id}
 
 
+async def add_certificate(connection: AsyncConnection, *, client_id: str, certificate: ClientCertificate) -> Detail:
+    """Register a further certificate of a client; return what the audit entry says.
+
+    Raises :class:`ClientError`: ``unknown``, ``disabled`` or ``certificate-known`` (one that was removed stays so).
+    """
+    await _lock_active(connection, client_id)
+    added = await connection.execute(
+        upsert(client_certificate)
+        .values(_certificate_row(client_id, certificate))
+        .on_conflict_do_nothing()
+        .returning(client_certificate.c.thumbprint)
+    )
+    if added.first() is None:
+        raise ClientError("certificate-known")
+    await _notify(connection, client_id)
+    return {
+        "client": client_id,
+        "certificate": certificate.thumbprint,
+        "not_after": certificate.not_after.isoformat(),
+    }
+
+
+async def remove_certificate(connection: AsyncConnection, *, client_id: str, thumbprint: str, now: datetime) -> Detail:
+    """Take a certificate from a client; tokens obtained with it or bound to it stop at once.
+
+    Returns what the audit entry says. Raises :class:`ClientError`: ``unknown``, ``disabled`` or
+    ``certificate-unknown``.
+    """
+    await _lock_active(connection, client_id)
+    removed = await connection.execute(
+        update(client_certificate)
+        .where(client_certificate.c.client_id == client_id, client_certificate.c.thumbprint == thumbprint)
+        .where(client_certificate.c.removed_at.is_(None))
+        .values(removed_at=now)
+        .returning(client_certificate.c.thumbprint)
+    )
+    if removed.first() is None:
+        raise ClientError("certificate-unknown")
+    await _notify(connection, client_id)
+    return {"client": client_id, "certificate": thumbprint}
+
+
+async def change_secret(connection: AsyncConnection, *, client_id: str, secret_sha256: bytes | None) -> Detail:
+    """Give a pilot another secret, or with None end its pilot; tokens obtained with the former one stop at once.
+
+    Returns what the audit entry says. Raises :class:`ClientError`: ``unknown``, ``disabled`` or ``not-pilot``.
+    """
+    await _lock_active(connection, client_id)
+    changed = await connection.execute(
+        update(client)
+        .where(client.c.id == client_id, client.c.pilot)
+        .values(secret_sha256=secret_sha256, pilot=secret_sha256 is not None)
+        .returning(client.c.id)
+    )
+    if changed.first() is None:
+        raise ClientError("not-pilot")
+    await _notify(connection, client_id)
+    return {"client": client_id, "pilot": secret_sha256 is not None}
+
+
+async def change_networks(connection: AsyncConnection, *, client_id: str, networks: tuple[Network, ...]) -> Detail:
+    """Say from where a client may come, from anywhere if ``networks`` is empty; return what the audit entry says.
+
+    Raises :class:`ClientError`: ``network``, ``unknown`` or ``disabled``.
+    """
+    texts = _texts(networks)
+    await _lock_active(connection, client_id)
+    await connection.execute(update(client).where(client.c.id == client_id).values(networks=texts))
+    await _notify(connection, client_id)
+    return {"client": client_id, "networks": texts}
+
+
+async def change_validity(
+    connection: AsyncConnection, *, client_id: str, valid_from: datetime | None, valid_to: datetime | None
+) -> Detail:
+    """Say when a client counts (UTC, None: no bound); return what the audit entry says.
+
+    Raises :class:`ClientError`: ``validity``, ``unknown`` or ``disabled``.
+    """
+    values = _validity(valid_from, valid_to)
+    await _lock_active(connection, client_id)
+    await connection.execute(update(client).where(client.c.id == client_id).values(values))
+    await _notify(connection, client_id)
+    return {"client": client_id, **_told_validity(valid_from, valid_to)}
+
+
 async def list_clients(connection: AsyncConnection) -> list[Client]:
-    """Return every client with its keys, by id."""
+    """Return every client with its keys and certificates, by id."""
     rows = (await connection.execute(select(client).order_by(client.c.id))).all()
     keys: dict[str, list[ClientKey]] = {}
     for row in await connection.execute(select(client_key).order_by(client_key.c.not_after.desc(), client_key.c.kid)):
         keys.setdefault(row.client_id, []).append(ClientKey(row.kid, row.jwk, row.not_after))
-    return [_client(row, tuple(keys.get(row.id, ()))) for row in rows]
+    certificates: dict[str, list[ClientCertificate]] = {}
+    known = client_certificate.c
+    for row in await connection.execute(select(client_certificate).order_by(known.added_at, known.thumbprint)):
+        shown = ClientCertificate(
+            row.thumbprint, row.subject, row.not_before, row.not_after, row.added_at, row.removed_at
+        )
+        certificates.setdefault(row.client_id, []).append(shown)
+    return [_client(row, tuple(keys.get(row.id, ())), tuple(certificates.get(row.id, ()))) for row in rows]
 
 
 async def claim_assertion(connection: AsyncConnection, client_id: str, jti: str, expires_at: datetime) -> bool:
     """Mark an assertion as used; return False if it had been used before (RFC 7523 section 3, item 7)."""
     claimed = await connection.execute(
-        upsert(assertion_jti)
-        .values(client_id=client_id, jti=jti, expires_at=expires_at)
-        .on_conflict_do_nothing()
-        .returning(assertion_jti.c.jti)
+        _CLAIM_ASSERTION, {"client_id": client_id, "jti": jti, "expires_at": expires_at}
     )
+    return claimed.first() is not None
+
+
+async def claim_proof(connection: AsyncConnection, jkt: str, jti: str, expires_at: datetime) -> bool:
+    """Mark a DPoP proof as used; return False if it had been used before (RFC 9449 section 11.1).
+
+    The connection's transaction must be for this alone: it does not wait for the disk.
+    """
+    # There is one proof per request, good for a minute: a database that falls over may forget its last half second.
+    await connection.execute(_NO_WAIT)
+    claimed = await connection.execute(_CLAIM_PROOF, {"jkt": jkt, "jti": jti, "expires_at": expires_at})
     return claimed.first() is not None
 
 
@@ -147,8 +290,8 @@ async def revoked_tokens(connection: AsyncConnection) -> frozenset[str]:
 
 
 async def purge_expired(connection: AsyncConnection, now: datetime) -> None:
-    """Forget used assertions and revoked tokens that their own end refuses anyway."""
-    for table in (assertion_jti, revoked_token):
+    """Forget used assertions and proofs and revoked tokens that their own end refuses anyway."""
+    for table in (assertion_jti, used_proof, revoked_token):
         await connection.execute(delete(table).where(table.c.expires_at < now))
 
 
@@ -164,7 +307,35 @@ async def _notify(connection: AsyncConnection, client_id: str) -> None:
     await connection.execute(select(func.pg_notify(CHANNEL, client_id)))
 
 
-def _client(row: Row[Any], keys: tuple[ClientKey, ...]) -> Client:
+def _validity(valid_from: datetime | None, valid_to: datetime | None) -> dict[str, datetime | None]:
+    if valid_from is not None and valid_to is not None and valid_from >= valid_to:
+        raise ClientError("validity")
+    return {"valid_from": valid_from, "valid_to": valid_to}
+
+
+def _told_validity(valid_from: datetime | None, valid_to: datetime | None) -> Detail:
+    named = {"valid_from": valid_from, "valid_to": valid_to}
+    return {name: None if at is None else at.isoformat() for name, at in named.items()}
+
+
+def _texts(networks: tuple[Network, ...]) -> list[str]:
+    if len(networks) > MAX_NETWORKS:
+        raise ClientError("network")
+    return sorted({str(network) for network in networks})
+
+
+def _certificate_row(client_id: str, certificate: ClientCertificate) -> dict[str, Any]:
+    return {
+        "client_id": client_id,
+        "thumbprint": certificate.thumbprint,
+        "subject": certificate.subject,
+        "not_before": certificate.not_before,
+        "not_after": certificate.not_after,
+        "added_at": certificate.added_at,
+    }
+
+
+def _client(row: Row[Any], keys: tuple[ClientKey, ...], certificates: tuple[ClientCertificate, ...]) -> Client:
     return Client(
         id=row.id,
         name=row.name,
@@ -175,4 +346,10 @@ def _client(row: Row[Any], keys: tuple[ClientKey, ...]) -> Client:
         keys=keys,
         created_at=row.created_at,
         disabled_at=row.disabled_at,
+        certificates=certificates,
+        pilot=row.pilot,
+        secret_sha256=None if row.secret_sha256 is None else bytes(row.secret_sha256),
+        valid_from=row.valid_from,
+        valid_to=row.valid_to,
+        networks=tuple(read_network(text) for text in row.networks),
     )

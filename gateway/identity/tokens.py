@@ -1,50 +1,58 @@
-"""Access tokens (RFC 9068): makes them, and says who a token or an operator assertion proves the caller to be."""
+"""Access tokens (RFC 9068): makes them, and says who a token, and what came with it, proves the caller to be."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from gateway.identity.binding import NOTHING, UNBOUND, Binding, Presented, Proof
+from gateway.identity.credentials import credential_claim, credential_end, read_credential, text_claim
 from gateway.identity.directory import ClientDirectory
-from gateway.identity.errors import OperatorError, TokenError
-from gateway.identity.jose import Opened, check_times, open_compact
+from gateway.identity.errors import OperatorError, ProofError, TokenError
+from gateway.identity.foreign import ForeignTokens
+from gateway.identity.jose import check_times, open_compact, unverified
 from gateway.identity.keys import ALGORITHM, KeyRing
 from gateway.identity.models import (
-    LOWEST_ASSURANCE,
     ClaimedOperator,
     Client,
+    Credential,
     Issuer,
     VerifiedCaller,
     VerifiedOperator,
 )
+from gateway.identity.operators import check_operator
+from gateway.identity.peer import admit, in_force
 from schemas.ids import uuid7
 
 ACCESS_TOKEN_SECONDS = 300
-OPERATOR_SECONDS = 300
 CACHE_SECONDS = 60
 CACHE_ENTRIES = 20_000
-CLOCK_LEEWAY_SECONDS = 60
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type (RFC 9068 section 2.1)
-OPERATOR_TYPE = "siis-operator+jwt"
-
-_ROLE = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
-_ACR_LEVELS = {"1": 1, "2": 2, "3": 3}
 
 
-def issue(*, ring: KeyRing, issuer: Issuer, client: Client, kid: str, scope: str, now: datetime) -> str:
+def issue(
+    *,
+    ring: KeyRing,
+    issuer: Issuer,
+    client: Client,
+    credential: Credential,
+    scope: str,
+    now: datetime,
+    binding: Binding = UNBOUND,
+) -> str:
     """Make an access token (RFC 9068 section 2) of 300 seconds for ``client``.
 
-    ``kid`` is the client's key that asked for it: when that key ends, so do its tokens.
+    ``credential`` is what the client asked for it with: when that ends, so do its tokens. ``binding`` says who alone
+    may use it.
     """
-    issued = int(now.timestamp())
+    issued, key = int(now.timestamp()), ring.current
     claims = {
         "iss": issuer.url,
         "sub": client.id,
@@ -55,10 +63,10 @@ def issue(*, ring: KeyRing, issuer: Issuer, client: Client, kid: str, scope: str
         "jti": str(uuid7()),
         "scope": scope,
         "inst": client.institution,
-        "client_kid": kid,
+        **credential_claim(credential),
+        **binding.claim(),
     }
-    header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYPE, "kid": ring.current.kid}
-    return jwt.encode(header, claims, ring.current, algorithms=[ALGORITHM])
+    return jwt.encode({"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYPE, "kid": key.kid}, claims, key, algorithms=[ALGORITHM])
 
 
 def open_access_token(token: str, *, ring: KeyRing) -> dict[str, Any]:
@@ -78,41 +86,97 @@ def open_access_token(token: str, *, ring: KeyRing) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """An access token of ours that counts, for whom, and until when (seconds since 1970) at the latest."""
+
+    claims: dict[str, Any]
+    client: Client
+    credential: Credential
+    binding: Binding
+    scopes: frozenset[str]
+    until: float
+
+
+def standing(token: str, *, ring: KeyRing, issuer: Issuer, directory: ClientDirectory, now: datetime) -> Standing:
+    """Say whether an access token counts, whoever may hold it; raises :class:`TokenError` if it does not."""
+    claims = open_access_token(token, ring=ring)
+    client = directory.find(text_claim(claims, "client_id", 64))
+    if client is None:
+        raise TokenError("client-unknown")
+    pilot = "client_secret_id" in claims
+    try:
+        if claims.get("iss") != issuer.url or claims.get("aud") != issuer.resource:
+            raise TokenError("audience")
+        until = check_times(claims, now.timestamp(), leeway=0)
+        token_id, credential, scope = text_claim(claims, "jti", 64), read_credential(claims), claims.get("scope")
+        if not isinstance(scope, str):
+            raise TokenError("claims")
+        in_force(client, now)
+        if directory.revoked(token_id):
+            raise TokenError("revoked")
+        until = min(until, credential_end(client, credential, now))
+        binding = Binding.of(claims)
+        if binding.certificate is not None and client.certificate(binding.certificate) is not None:
+            # A registered certificate that ended takes along what was bound to it; others end at the proxy.
+            until = min(until, credential_end(client, Credential("certificate", binding.certificate), now))
+    except TokenError as error:
+        error.client_id, error.pilot = client.id, pilot
+        raise
+    if client.valid_to is not None:
+        until = min(until, client.valid_to.timestamp())
+    # What the client may do now bounds what it was given minutes ago.
+    return Standing(claims, client, credential, binding, frozenset(scope.split()) & client.scopes, until)
+
+
+@dataclass(frozen=True, slots=True)
 class _Checked:
-    """A verdict, the client it was reached on, and until when (seconds since 1970) it needs no second look."""
+    """A verdict, the client and the key of ours it was reached on, and until when it needs no second look."""
 
     caller: VerifiedCaller
     client: Client
     until: float
+    binding: Binding = UNBOUND
+    kid: str | None = None
 
 
 class TokenChecker:
-    """Checks access tokens and operator assertions; remembers a verdict for at most a minute."""
+    """Checks access tokens and operator assertions; remembers a verdict for at most a minute.
+
+    A remembered verdict is about the token alone: who sends it, and from where, is looked at every time.
+    """
 
     def __init__(
-        self, *, ring: KeyRing, issuer: Issuer, directory: ClientDirectory, now: Callable[[], datetime]
+        self,
+        *,
+        ring: KeyRing,
+        issuer: Issuer,
+        directory: ClientDirectory,
+        now: Callable[[], datetime],
+        foreign: ForeignTokens,
     ) -> None:
-        """``now`` gives UTC instants."""
+        """``now`` gives UTC instants; ``foreign`` knows the outside issuers."""
         self._ring, self._issuer, self._directory, self._now = ring, issuer, directory, now
+        self._foreign = foreign
         self._tokens: dict[bytes, _Checked] = {}
         self._operators: dict[bytes, _Checked] = {}
 
-    def check(self, authorization: str | None) -> VerifiedCaller:
-        """Return who the ``Authorization`` header (RFC 6750 section 2.1) proves the caller to be.
+    def check(self, authorization: str | None, presented: Presented = NOTHING) -> VerifiedCaller:
+        """Return who the ``Authorization`` header (RFC 6750 section 2.1) proves the caller to be, with what came along.
 
-        Raises :class:`TokenError` (``missing`` when there is no bearer token at all), or
-        :class:`DirectoryUnavailable` when nobody can be let in.
+        Raises :class:`TokenError` (``missing`` when there is no token at all, ``proof-unclaimed`` for a token that
+        needs :meth:`check_once`), or :class:`DirectoryUnavailable` when nobody can be let in.
         """
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise TokenError("missing")
-        digest = sha256(token.encode(errors="replace")).digest()
-        now = self._now()
-        known = self._remembered(self._tokens, digest, now)
-        if known is None:
-            known = self._check(token, now)
-            _remember(self._tokens, digest, known)
-        return known.caller
+        caller, proof = self._examine(authorization, presented)
+        if proof is not None:
+            raise ProofError("proof-unclaimed", caller.client_id, pilot=caller.pilot)
+        return caller
+
+    async def check_once(self, authorization: str | None, presented: Presented) -> VerifiedCaller:
+        """Do as :meth:`check`, also for tokens under a DPoP proof: each proof counts once (RFC 9449 section 11.1)."""
+        caller, proof = self._examine(authorization, presented)
+        if proof is not None and not await self._directory.claim_proof(proof.jkt, proof.jti, proof.expires_at):
+            raise ProofError("proof-replayed", caller.client_id, pilot=caller.pilot)
+        return caller
 
     def with_operator(
         self, caller: VerifiedCaller, *, assertion: str | None, claimed: ClaimedOperator | None
@@ -120,8 +184,14 @@ class TokenChecker:
         """Return the caller together with the person behind the call.
 
         ``assertion`` is the ``X-SIIS-Operator`` header, ``claimed`` what the body says. Where both are there the
-        assertion counts, and they must name the same person. Raises :class:`OperatorError`.
+        assertion counts, and they must name the same person; so must a token that is itself a person's. Raises
+        :class:`OperatorError`.
         """
+        if isinstance(caller.operator, VerifiedOperator):
+            # The token speaks for a person already; nobody else can step into that place.
+            if assertion is not None:
+                raise OperatorError("operator-twice", caller.client_id)
+            return _same_person(caller, claimed)
         if assertion is None:
             return replace(caller, operator=claimed) if claimed else caller
         digest = sha256(f"{caller.client_id}\x00{assertion}".encode(errors="replace")).digest()
@@ -130,10 +200,28 @@ class TokenChecker:
         if known is None:
             known = self._check_operator(caller, assertion, now)
             _remember(self._operators, digest, known)
-        operator = known.caller.operator
-        if claimed and operator and claimed.id != operator.id:
-            raise OperatorError("operator-claim", caller.client_id)
-        return replace(caller, operator=operator, assurance=known.caller.assurance)
+        proven = replace(caller, operator=known.caller.operator, assurance=known.caller.assurance)
+        return _same_person(proven, claimed)
+
+    def _examine(self, authorization: str | None, presented: Presented) -> tuple[VerifiedCaller, Proof | None]:
+        scheme, _, token = (authorization or "").partition(" ")
+        scheme = scheme.lower()
+        if scheme not in ("bearer", "dpop"):
+            raise TokenError("missing")
+        digest = sha256(token.encode(errors="replace")).digest()
+        now = self._now()
+        known = self._remembered(self._tokens, digest, now)
+        if known is None and self._from_elsewhere(token):
+            return self._examine_foreign(scheme, token, presented, now)
+        if known is None:
+            known = self._check(token, now)
+            _remember(self._tokens, digest, known)
+        try:
+            admit(known.client, presented.peer)
+            return known.caller, known.binding.check(scheme, token, presented, now)
+        except TokenError as error:
+            error.client_id, error.pilot = known.client.id, known.caller.pilot
+            raise
 
     def _remembered(self, cache: dict[bytes, _Checked], digest: bytes, now: datetime) -> _Checked | None:
         known = cache.get(digest)
@@ -141,99 +229,79 @@ class TokenChecker:
             return None
         # The directory keeps one object per client while nothing about it changes.
         unchanged = self._directory.find(known.caller.client_id) is known.client
-        if unchanged and now.timestamp() < known.until and not self._directory.revoked(known.caller.token_id):
+        ours = known.kid is None or self._ring.find(known.kid) is not None
+        if unchanged and ours and now.timestamp() < known.until and not self._directory.revoked(known.caller.token_id):
             return known
         del cache[digest]
         return None
 
     def _check(self, token: str, now: datetime) -> _Checked:
-        claims = open_access_token(token, ring=self._ring)
-        client_id = _text(claims, "client_id", 64)
-        client = self._directory.find(client_id)
-        if client is None:
-            raise TokenError("client-unknown")
-        try:
-            if claims.get("iss") != self._issuer.url or claims.get("aud") != self._issuer.resource:
-                raise TokenError("audience")
-            expires = check_times(claims, now.timestamp(), leeway=0)
-            token_id, kid, scope = _text(claims, "jti", 64), _text(claims, "client_kid", 128), claims.get("scope")
-            if not isinstance(scope, str):
-                raise TokenError("claims")
-            if not client.active:
-                raise TokenError("client-disabled")
-            if self._directory.revoked(token_id):
-                raise TokenError("revoked")
-            until = _key_end(client, kid, now)
-        except TokenError as error:
-            raise TokenError(error.reason, client_id) from None
+        found = standing(token, ring=self._ring, issuer=self._issuer, directory=self._directory, now=now)
         caller = VerifiedCaller(
-            client_id=client.id,
-            institution=client.institution,
-            # What the client may do now bounds what it was given minutes ago.
-            scopes=frozenset(scope.split()) & client.scopes,
-            token_id=token_id,
+            client_id=found.client.id,
+            institution=found.client.institution,
+            scopes=found.scopes,
+            token_id=found.claims["jti"],
+            pilot=found.credential.kind == "secret",
         )
-        return _Checked(caller, client, min(expires, until, now.timestamp() + CACHE_SECONDS))
+        until = min(found.until, now.timestamp() + CACHE_SECONDS)
+        return _Checked(caller, found.client, until, found.binding, unverified(token)[0]["kid"])
 
     def _check_operator(self, caller: VerifiedCaller, assertion: str, now: datetime) -> _Checked:
         client = self._directory.find(caller.client_id)
         if client is None or not client.active:
             raise TokenError("client-disabled", caller.client_id)
-        try:
-            opened = open_compact(
-                assertion,
-                types=frozenset({OPERATOR_TYPE}),
-                find_keys=lambda kid, _claims: client_keys(client, kid, now),
-            )
-            operator, expires = self._operator(client, opened, now)
-        except TokenError as error:
-            raise OperatorError(f"operator-{error.reason}", caller.client_id) from None
-        until = min(expires, _key_end(client, opened.kid, now), now.timestamp() + CACHE_SECONDS)
+        operator, expires = check_operator(client, assertion, issuer=self._issuer, now=now)
+        until = min(expires, now.timestamp() + CACHE_SECONDS)
         return _Checked(replace(caller, operator=operator, assurance=operator.assurance), client, until)
 
-    def _operator(self, client: Client, opened: Opened, now: datetime) -> tuple[VerifiedOperator, float]:
-        claims = opened.claims
-        if claims.get("iss") != client.id or claims.get("aud") != self._issuer.url:
-            raise TokenError("audience")
-        expires = check_times(claims, now.timestamp(), leeway=CLOCK_LEEWAY_SECONDS)
-        if "iat" not in claims:
-            raise TokenError("claims")
-        if expires - claims["iat"] > OPERATOR_SECONDS:
-            raise TokenError("too-long")
-        roles = claims.get("roles")
-        if not isinstance(roles, list) or len(roles) > 10:
-            raise TokenError("claims")
-        if not all(isinstance(role, str) and _ROLE.match(role) for role in roles):
-            raise TokenError("claims")
-        acr = _text(claims, "acr", 200)
-        # A client vouches for nothing beyond its own ceiling, and an acr we do not know proves nothing.
-        assurance = min(client.assurance, _ACR_LEVELS.get(acr, LOWEST_ASSURANCE))
-        return VerifiedOperator(_text(claims, "sub", 64), frozenset(roles), acr, assurance), expires
+    def _from_elsewhere(self, token: str) -> bool:
+        header, claims = unverified(token)
+        kid, issuer = header.get("kid"), claims.get("iss")
+        # What names a key of ours is ours to judge, whatever issuer it names.
+        ours = isinstance(kid, str) and self._ring.find(kid) is not None
+        return not ours and isinstance(issuer, str) and issuer != self._issuer.url
+
+    def _examine_foreign(
+        self, scheme: str, token: str, presented: Presented, now: datetime
+    ) -> tuple[VerifiedCaller, Proof | None]:
+        identity = self._foreign.check(token)
+        client_id = identity.client_id or identity.issuer
+        scopes, client = identity.scopes, self._directory.find(client_id)
+        try:
+            if client is not None:
+                # An issuer speaks for its own institution's systems, not for another's that bears the same name.
+                if identity.institution not in (None, client.institution):
+                    raise TokenError("client-mismatch")
+                in_force(client, now)
+                admit(client, presented.peer)
+                scopes &= client.scopes
+            elif presented.peer.forged:
+                raise TokenError("certificate-forged")
+            proof = Binding.of(unverified(token)[1]).check(scheme, token, presented, now)
+        except TokenError as error:
+            error.client_id = client_id
+            raise
+        person = (identity.person_system, identity.person_value)
+        caller = VerifiedCaller(
+            client_id=client_id,
+            # A citizen comes for no institution; no agreement is made with the empty one.
+            institution=identity.institution or "",
+            scopes=scopes,
+            token_id=identity.token_id,
+            assurance=identity.assurance,
+            operator=VerifiedOperator(
+                identity.subject, identity.roles, str(identity.assurance), identity.assurance, identity.auth_time
+            ),
+            person=None if person[0] is None or person[1] is None else (person[0], person[1]),
+        )
+        return caller, proof
 
 
-def client_keys(client: Client, kid: str | None, now: datetime) -> list[tuple[str, ECKey]]:
-    """Return the client's keys that may have signed: the one named, or all usable ones when none is named.
-
-    Raises :class:`TokenError` (``key``) if there is none.
-    """
-    found = [(key.kid, key.key) for key in client.usable_keys(now) if kid is None or key.kid == kid]
-    if not found:
-        raise TokenError("key")
-    return found
-
-
-def _key_end(client: Client, kid: str, now: datetime) -> float:
-    key = next((key for key in client.usable_keys(now) if key.kid == kid), None)
-    if key is None:
-        raise TokenError("key")
-    return (key.not_after or datetime.max.replace(tzinfo=UTC)).timestamp()
-
-
-def _text(claims: dict[str, Any], name: str, longest: int) -> str:
-    value = claims.get(name)
-    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= longest:
-        raise TokenError("claims")
-    return value
+def _same_person(caller: VerifiedCaller, claimed: ClaimedOperator | None) -> VerifiedCaller:
+    if claimed and caller.operator and claimed.id != caller.operator.id:
+        raise OperatorError("operator-claim", caller.client_id, pilot=caller.pilot)
+    return caller
 
 
 def _remember(cache: dict[bytes, _Checked], digest: bytes, checked: _Checked) -> None:

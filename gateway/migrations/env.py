@@ -8,11 +8,15 @@ import audit.tables
 import consent.tables
 import gateway.catalogue.tables
 import gateway.commands
+import gateway.governance.tables
+import gateway.identity.issuer_tables
 import gateway.identity.tables
 import gateway.intake.tables
 import gateway.producers.tables
 import gateway.referrals.tables
 import gateway.registry.tables
+import gateway.rights.tables
+import gateway.standards.govstack.tables
 import gateway.vault  # noqa: F401
 from gateway.database import metadata
 from gateway.migrations import VERSION_SCHEMA, VERSION_TABLE

@@ -18,12 +18,14 @@ from audit.service import AuditLog
 from consent.decision import decide
 from consent.models import REFERRAL_FIELDS, SEND, UNKNOWN_SUBJECT, Caller, Decision, Request, SubjectFacts
 from consent.policy import PolicyStore
+from consent.volume import Volume
 from gateway import errors, evidence, jobs
 from gateway.catalogue.models import Service
 from gateway.catalogue.service import Catalogue
 from gateway.clock import local_day, utc_now
 from gateway.commands import Command, Done, receipt_json, remember, remembered
 from gateway.database import Database
+from gateway.lawful import require_codes
 from gateway.referrals import states, store
 from gateway.referrals.models import NewReferral, Referral, ReferralEvent, ReviewNote
 from gateway.registry import service as registry
@@ -47,10 +49,11 @@ class ReferralService:
         subjects: SubjectLookup,
         audit: AuditLog,
         policies: PolicyStore,
+        volume: Volume,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._database, self._vault, self._catalogue = database, vault, catalogue
-        self._subjects, self._audit, self._policies, self._now = subjects, audit, policies, now
+        self._subjects, self._audit, self._policies, self._volume, self._now = subjects, audit, policies, volume, now
 
     async def create(self, caller: Caller, command: Command, new: NewReferral) -> Done:
         """Accept a referral: 201 and a receipt, or BadRequest, Denied, NotFound, Conflict; nothing in between."""
@@ -65,6 +68,7 @@ class ReferralService:
         if service is None:
             raise errors.BadRequest("unknown-service", pointer="/service")
         _require_reason(new.reason_code, "referral", "/reason/code")
+        require_codes(new.purpose, new.basis)
         known_as = _identifiers(new)
         who, facts = await self._subject(known_as)
         request = Request(
@@ -81,13 +85,15 @@ class ReferralService:
             channel=new.channel,
             registers_subject=new.registers is not None,
         )
-        decision = decide(request, facts, self._policies.current)
+        decision = decide(request, facts, self._policies.current, self._volume.used)
         async with self._database.transaction() as connection:
             earlier = await remembered(connection, command)
             if earlier is not None:
                 return earlier
             if decision.permit is not None:
-                return await self._store(connection, command, new, request, decision, who, known_as, service)
+                done = await self._store(connection, command, new, request, decision, who, known_as, service)
+                self._volume.count(decision)
+                return done
         await self._deny(request, decision, facts.subject, new.correlation)
         raise errors.NotFound("not-found")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consent import service as consents
+from consent import facts
 from consent.models import UNKNOWN_SUBJECT, SubjectFacts
 from gateway.registry.models import PersonRef
 
@@ -13,5 +13,5 @@ async def subject_facts(connection: AsyncConnection, who: PersonRef | None) -> S
     """Return the facts for a decision; those of an unknown subject for ``None``."""
     if who is None:
         return UNKNOWN_SUBJECT
-    stored = await consents.subject_facts(connection, who.id)
-    return stored.completed(birth_date=who.birth_date, deceased=who.deceased_on is not None)
+    stored = await facts.subject_facts(connection, who.id)
+    return facts.completed(stored, birth_date=who.birth_date, deceased=who.deceased_on is not None)

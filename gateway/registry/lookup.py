@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from audit.batch import Batcher
 from audit.connection import Driver, OwnConnection, within_budget
 from audit.errors import AuditError, AuditUnavailable
-from consent import service as consents
-from consent.models import UNKNOWN_SUBJECT, StoredFacts, SubjectFacts
+from consent.facts import completed, facts_of
+from consent.models import UNKNOWN_SUBJECT, SubjectFacts
 from gateway.database import Database
 from gateway.registry.models import PersonRef
 from gateway.vault import Vault
@@ -88,7 +88,7 @@ class SubjectLookup:
             if own:
                 await cursor.execute(_BY_ID, ([UUID(group[place][1]) for place in own],))
                 _collect(await cursor.fetchall(), own, found)
-        facts = await consents.facts_of(driver, [who.id for who in found.values()])
+        facts = await facts_of(driver, [who.id for who in found.values()])
         return [_subject(found.get(place), facts) for place in range(len(group))]
 
 
@@ -97,7 +97,7 @@ def _collect(rows: list[tuple[Any, ...]], places: list[int], found: dict[int, Pe
         found[places[at - 1]] = PersonRef(*columns)
 
 
-def _subject(who: PersonRef | None, facts: dict[UUID, StoredFacts]) -> Subject:
+def _subject(who: PersonRef | None, facts: dict[UUID, SubjectFacts]) -> Subject:
     if who is None:
         return None, UNKNOWN_SUBJECT
-    return who, facts[who.id].completed(birth_date=who.birth_date, deceased=who.deceased_on is not None)
+    return who, completed(facts[who.id], birth_date=who.birth_date, deceased=who.deceased_on is not None)

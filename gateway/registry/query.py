@@ -12,10 +12,12 @@ from audit.service import AuditLog
 from consent.decision import decide
 from consent.models import Caller, Request
 from consent.policy import PolicyStore
+from consent.volume import Volume
 from gateway import errors, evidence
 from gateway.catalogue import service as catalogue
 from gateway.clock import local_day, utc_now
 from gateway.database import Database
+from gateway.lawful import require_codes
 from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
 from gateway.registry.models import ProtectionStatus
@@ -50,10 +52,11 @@ class StatusService:
         vault: Vault,
         audit: AuditLog,
         policies: PolicyStore,
+        volume: Volume,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._database, self._vault, self._audit = database, vault, audit
-        self._policies, self._now = policies, now
+        self._policies, self._volume, self._now = policies, volume, now
 
     async def query(self, caller: Caller, asked: StatusQuery) -> tuple[dict[str, Any], Receipt]:
         """Return the released parts of the status and the receipt; raises BadRequest, Denied or NotFound."""
@@ -61,6 +64,7 @@ class StatusService:
             value = registry.normalise(asked.system, asked.identifier)
         except InvalidIdentifier:
             raise errors.BadRequest("bad-identifier", pointer="/subject/value") from None
+        require_codes(asked.purpose, asked.basis)
         at = self._now()
         day = asked.on or local_day(at)
         dataset = code_list("datasets")[DATASET]
@@ -79,13 +83,15 @@ class StatusService:
                 case=asked.case,
                 at=at,
             )
-            decision = decide(request, facts, self._policies.current)
+            decision = decide(request, facts, self._policies.current, self._volume.used)
             answer: dict[str, Any] = {}
             if decision.permit is not None and who is not None:
                 services = await catalogue.services(connection)
                 own, household = await registry.protection_of(connection, services, who, day)
                 answer = _answer(own, household, day)
         permitted = bool(answer)
+        if permitted:
+            self._volume.count(decision)
         entry = evidence.decided(
             "status.released" if permitted else "status.denied",
             request,

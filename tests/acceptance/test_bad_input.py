@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.cli.demo.clients import Caller, callers
+from schemas.codes import code_list
 from schemas.ids import uuid7
 from tests.acceptance.bad_input import (
     DISCLOSURES,
@@ -128,14 +129,23 @@ async def test_an_unknown_code_is_refused_with_its_field(
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "code", "pointer", "codes"),
     [
-        ({"purpose": "curiosity"}, "unknown-purpose"),
-        ({"basis": "because"}, "unknown-basis"),
-        ({"agreement": "NO-SUCH-AGREEMENT"}, "agreement"),
+        ({"purpose": "curiosity"}, "unknown-purpose", "/purpose", "purposes"),
+        ({"basis": "because"}, "unknown-basis", "/basis", "legal-bases"),
     ],
 )
-async def test_an_unknown_purpose_basis_or_agreement_is_denied_with_its_reason(
+async def test_an_unknown_purpose_or_basis_is_answered_with_those_there_are(
+    house: House, systems: Systems, changes: dict[str, Any], code: str, pointer: str, codes: str
+) -> None:
+    for caller, path, body in everywhere(house, systems):
+        answer = await caller.post(path, body | changes, key=str(uuid7()))
+        told = problem(answer, 422, code, pointer=pointer, secrets=[adults(house)[0].given_names])
+        assert told["allowed"] == list(code_list(codes))
+
+
+@pytest.mark.parametrize(("changes", "reason"), [({"agreement": "NO-SUCH-AGREEMENT"}, "agreement")])
+async def test_an_unknown_agreement_is_denied_with_its_reason(
     house: House, systems: Systems, changes: dict[str, Any], reason: str
 ) -> None:
     kinds = {DISCLOSURES: "disclosure.denied", REFERRALS: "referral.denied", STATUS: "status.denied"}

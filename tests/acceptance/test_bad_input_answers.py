@@ -8,7 +8,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from consent import service as consents
+from consent import people
 from gateway.cli.demo.clients import Caller, callers
 from gateway.registry import service as registry
 from schemas.ids import uuid7
@@ -49,7 +49,7 @@ async def test_every_hidden_reason_gives_the_same_bytes(house: House, systems: S
     async with house.context() as context, context.database.transaction() as connection:
         who = await registry.find_person(connection, context.vault, "cedula", str(sealed.cedula))
         assert who is not None
-        await consents.seal(connection, who.id, at=datetime.now(UTC))
+        await people.set_flag(connection, who.id, people.SEALED, at=datetime.now(UTC))
     mds, snpp, utgs, aps = (systems[f"demo-{name}"] for name in ("mds", "snpp", "utgs", "mspbs-aps"))
     consent = {"purpose": "service-provision", "basis": "consent"}
     nobody = {"subject": subject("99999999")}

@@ -15,10 +15,11 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from gateway.cli.demo.clients import Caller, callers
+from gateway.cli.token import request_token
 from gateway.identity import service, tokens
-from gateway.identity.assertions import client_assertion, operator_assertion
+from gateway.identity.assertions import client_assertion, dpop_proof, operator_assertion
 from gateway.identity.keys import KeyRing, load_ring, read_public_key
-from gateway.identity.models import Client, Issuer
+from gateway.identity.models import Client, Credential, Issuer
 from schemas.ids import uuid7
 from tests.acceptance.bad_input import (
     DISCLOSURES,
@@ -57,7 +58,7 @@ class Forge:
             ring=self.ring,
             issuer=self.issuer if issuer is None else Issuer(issuer),
             client=self.client,
-            kid=self.client.keys[0].kid,
+            credential=Credential("key", self.client.keys[0].kid),
             scope="disclosures.create",
             now=at or datetime.now(UTC),
         )
@@ -86,7 +87,7 @@ class Forge:
 
 def _posing(ring: KeyRing) -> KeyRing:
     stranger = ECKey.generate_key("P-256", parameters={"kid": ring.current.kid})
-    return KeyRing(stranger, ())
+    return KeyRing(stranger)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -104,7 +105,7 @@ async def ask(house: House, authorization: bytes | None, **more: str) -> httpx.R
 
 def refused(answer: httpx.Response, error: str | None = "invalid_token") -> None:
     problem(answer, 401, "unauthorised")
-    wanted = 'Bearer realm="siis"' + (f', error="{error}"' if error else "")
+    wanted = 'Bearer realm="siis", ' + (f'error="{error}"' if error else 'DPoP algs="ES256"')
     assert answer.headers["www-authenticate"] == wanted
 
 
@@ -183,6 +184,57 @@ async def test_a_token_that_proves_somebody_and_is_no_good_has_an_entry(
     refused(await ask(house, f"Bearer {make(forge)}".encode()))
     [entry] = await entries(house, "request.unauthorised", since)
     assert (entry["actor"], entry["what"]) == ({"client": "demo-mds"}, {"reason": reason})
+
+
+async def test_a_certificate_that_no_proxy_of_ours_vouches_for_refuses_the_request_and_has_an_entry(
+    house: House, forge: Forge
+) -> None:
+    since = uuid7()
+    refused(await ask(house, f"Bearer {forge.token()}".encode(), **{"Client-Cert": ":MIIB:"}))
+    [entry] = await entries(house, "request.unauthorised", since)
+    assert (entry["actor"], entry["what"]) == ({"client": "demo-mds"}, {"reason": "certificate-forged"})
+    caller, forged = house.callers["demo-mtess"], {"Client-Cert": ":MIIB:"}
+    form = {"grant_type": "client_credentials", "client_assertion_type": ASSERTION}
+    signed = form | {"client_assertion": _assertion(house, caller)}
+    named = {"grant_type": "client_credentials", "client_id": caller.client_id}
+    before, since = await counted(house, "certificate-forged"), uuid7()
+    for fields in (signed, named):
+        answer = await house.http.post(house.issuer.token_endpoint, data=fields, headers=forged)
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    # Who only says its name is a stranger still: counted, and in the entry of the minute.
+    assert await counted(house, "certificate-forged") == before + 2
+    [entry] = await entries(house, "request.unauthorised", since)
+    assert (entry["actor"]["client"], entry["what"]["reason"]) == (caller.client_id, "certificate-forged")
+
+
+async def test_a_token_bound_to_a_key_is_good_once_per_proof_and_no_bearer_token(house: House) -> None:
+    caller = await newcomer(house, "MDS", "disclosures.create")
+    key = ECKey.import_key(caller.private_key)
+    token = await request_token(house.http, house.issuer, caller.client_id, caller.private_key, dpop=True)
+    url, since = house.issuer.url + DISCLOSURES, uuid7()
+
+    def proof() -> str:
+        return dpop_proof(key, method="POST", url=url, now=datetime.now(UTC), token=token)
+
+    used = proof()
+    assert (await ask(house, f"DPoP {token}".encode(), DPoP=used)).status_code == 200
+    for scheme, header, error in (
+        ("DPoP", {"DPoP": used}, "invalid_dpop_proof"),
+        ("DPoP", {"DPoP": "x"}, "invalid_dpop_proof"),
+        ("DPoP", {}, "invalid_token"),
+        ("Bearer", {"DPoP": proof()}, "invalid_token"),
+    ):
+        answer = await ask(house, f"{scheme} {token}".encode(), **header)
+        problem(answer, 401, "unauthorised")
+        assert f'{scheme} realm="siis", error="{error}"' in answer.headers["www-authenticate"]
+    written = await entries(house, "request.unauthorised", since)
+    assert [entry["what"]["reason"] for entry in reversed(written)] == [
+        "proof-replayed",
+        "proof-malformed",
+        "proof-missing",
+        "binding",
+    ]
+    assert {entry["actor"]["client"] for entry in written} == {caller.client_id}
 
 
 async def test_every_endpoint_wants_a_token_before_it_looks_at_anything(house: House) -> None:

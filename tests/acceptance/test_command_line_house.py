@@ -71,7 +71,7 @@ async def test_a_trial_question_is_decided_logged_and_answered_like_any(house: H
         ("mds", "identity", (), 2, "dataset-not-connected"),
         ("identificaciones", "identity", ("--institution", "MEC"), 1, "agreement"),
         ("identificaciones", "identity", ("--institution", "NADIE"), 1, "agreement"),
-        ("identificaciones", "identity", ("--purpose", "curiosity"), 1, "unknown-purpose"),
+        ("identificaciones", "identity", ("--purpose", "curiosity"), 2, "unknown-purpose"),
         ("identificaciones", "identity", ("--subject", "99999999"), 1, "not-found"),
         ("identificaciones", "identity", ("--subject", "1.234.567"), 2, "/subject/value"),
         ("identificaciones", "identity", ("--subject", ""), 2, "/subject/value"),

@@ -14,7 +14,8 @@ import pytest
 from adapters.simulator.population import SimPerson
 from audit.check import check_log
 from audit.search import recent
-from consent import service as consents
+from consent import people as protection
+from consent import records
 from gateway.cli.demo.clients import Caller
 from gateway.registry import service as registry
 from gateway.runtime import load_signer
@@ -120,7 +121,6 @@ async def test_fields_outside_the_agreement_are_withheld_under_one_neutral_code(
         ("demo-mec", {}, "agreement"),
         ("demo-mds", {"purpose": "official-statistics"}, "purpose"),
         ("demo-mtess", {"basis": "legal-obligation"}, "basis"),
-        ("demo-mds", {"purpose": "curiosity"}, "unknown-purpose"),
         ("demo-mds", {"operator": {"id": "x", "roles": ["auditor"]}}, "role"),
     ],
 )
@@ -144,7 +144,7 @@ async def test_what_depends_on_the_person_looks_exactly_like_not_found(house: Ho
     async with house.context() as context, context.database.transaction() as connection:
         who = await registry.find_person(connection, context.vault, "cedula", str(sealed.cedula))
         assert who is not None
-        await consents.seal(connection, who.id, at=datetime.now(UTC))
+        await protection.set_flag(connection, who.id, protection.SEALED, at=datetime.now(UTC))
     mds, snpp = house.callers["demo-mds"], house.callers["demo-snpp"]
     consent = {"purpose": "service-provision", "basis": "consent"}
     answers = [
@@ -163,17 +163,17 @@ async def test_consent_opens_its_own_fields_and_withdrawal_acts_at_the_next_requ
     async with house.context() as context, context.database.transaction() as connection:
         who = await registry.find_person(connection, context.vault, "cedula", str(person.cedula))
         assert who is not None
-        given = await consents.give_consent(
-            connection,
-            subject=who.id,
+        new = records.NewConsent(
             agreement="DEMO-SNPP-IDENT",
-            purposes=["service-provision"],
-            fields=["given_names"],
+            purposes=frozenset({"service-provision"}),
+            fields=frozenset({"given_names"}),
             text_version="1",
             language="es",
-            channel="test",
+            channel="web",
             proof_reference="test",
-            at=datetime.now(UTC),
+        )
+        given = await records.record_consent(
+            connection, who.id, new, birth_date=who.birth_date, recorded_by="test", at=datetime.now(UTC)
         )
     body = asking(person.cedula, ["given_names", "birth_date"], purpose="service-provision", basis="consent")
     snpp = house.callers["demo-snpp"]
@@ -181,7 +181,8 @@ async def test_consent_opens_its_own_fields_and_withdrawal_acts_at_the_next_requ
     assert opened.status_code == 200
     assert opened.json()["facts"] == {"given_names": person.given_names}
     async with house.context() as context, context.database.transaction() as connection:
-        await consents.withdraw_consent(connection, UUID(given["consent"]), at=datetime.now(UTC))
+        consent_id = UUID(given["consent"])
+        await records.end_consent(connection, consent_id, step="withdraw", reason="person", at=datetime.now(UTC))
     assert (await snpp.post("/api/v1/disclosures", body)).status_code == 404
 
 

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -53,6 +54,11 @@ def name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
+def der_of(path: Path) -> bytes:
+    """The certificate in a PEM file, as DER."""
+    return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(serialization.Encoding.DER)
+
+
 def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -66,21 +72,25 @@ class Authority:
         self.key, self.name = ec.generate_private_key(ec.SECP256R1()), name(common)
         self.certificate = self._sign(self.name, self.key.public_key(), authority=True)
 
-    def issue(self, folder: Path, common: str) -> Path:
-        """Write ``common``.pem (with its key after it) and ``common``.key; return the former."""
+    def issue(self, folder: Path, common: str, *, names: int = 0) -> Path:
+        """Write ``common``.pem (its key after it) and ``common``.key; return the former. ``names`` make it long."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(name(common), key.public_key(), authority=False)
+        certificate = self._sign(name(common), key.public_key(), authority=False, names=names)
         (folder / f"{common}.key").write_bytes(pem(key))
         path = folder / f"{common}.pem"
         path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + pem(key))
         return path
 
-    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool) -> x509.Certificate:
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool, names: int = 0
+    ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = x509.CertificateBuilder(self.name, subject, key, x509.random_serial_number())
         builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
         builder = builder.add_extension(x509.BasicConstraints(authority, None), critical=True)
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        hosts = ["localhost", *(f"host-{number:03}.example.gov.py" for number in range(names))]
+        alternatives = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
+        builder = builder.add_extension(alternatives, critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
 
@@ -171,6 +181,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp("nginx")
     servers, clients, others = Authority("server-ca"), Authority("clients-ca"), Authority("other-ca")
     servers.issue(folder, "server")
+    clients.issue(folder, "large", names=90)
     for authority, common in ((clients, "ministry"), (clients, "platform"), (others, "stranger")):
         authority.issue(folder, common)
     for common, authority in (("server-ca", servers), ("clients-ca", clients)):
@@ -223,15 +234,34 @@ def test_what_a_caller_says_about_certificates_does_not_get_in_and_the_rest_does
         "X-SIIS-Operator": "y",
         "Idempotency-Key": "z",
         "X-Real-IP": "10.0.0.1",
+        "X-Forwarded-For": "10.0.0.1",
     }
     status, _headers, answer = proxy.ask("POST", "/api/v1/referrals", client="ministry", headers=sent, body=b"{}")
     assert status == 200
     arrived = {key.lower().replace("_", "-"): value for key, value in dict(answer["headers"]).items()}  # type: ignore[call-overload]
-    assert not {header.lower().replace("_", "-") for header in ABOUT_CERTIFICATES} & arrived.keys()
+    believed = {"client-cert"}
+    assert {header.lower().replace("_", "-") for header in ABOUT_CERTIFICATES} & arrived.keys() == believed
+    assert arrived["client-cert"] == f":{b64encode(der_of(proxy.folder / 'ministry.pem')).decode()}:"
+    assert arrived["x-forwarded-for"] == "127.0.0.1"
     assert "x-real-ip" not in arrived
     assert arrived["authorization"] == "Bearer x"
     assert arrived["x-siis-operator"] == "y"
     assert arrived["idempotency-key"] == "z"
+
+
+@needs_nginx
+def test_without_a_certificate_nothing_is_said_of_one(proxy: Proxy) -> None:
+    sent = dict.fromkeys(ABOUT_CERTIFICATES, "CN=ministry")
+    _status, _headers, answer = proxy.ask("GET", "/.well-known/jwks.json", client=None, headers=sent)
+    assert not {key.lower() for key in dict(answer["headers"])} & {header.lower() for header in ABOUT_CERTIFICATES}  # type: ignore[call-overload]
+
+
+@needs_nginx
+def test_a_certificate_of_three_kilobytes_gets_through_whole(proxy: Proxy) -> None:
+    _status, _headers, answer = proxy.ask("POST", "/api/v1/referrals", client="large", body=b"{}")
+    expected = f":{b64encode(der_of(proxy.folder / 'large.pem')).decode()}:"
+    assert len(expected) > 3000
+    assert dict(answer["headers"])["Client-Cert"] == expected  # type: ignore[call-overload]
 
 
 @needs_nginx

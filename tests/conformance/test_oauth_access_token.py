@@ -28,9 +28,9 @@ from joserfc.jwk import ECKey, KeySet
 
 from gateway.identity import service
 from gateway.identity.assertions import client_assertion
+from gateway.identity.authentication import ASSERTION_TYPE
 from gateway.identity.errors import TokenError
 from gateway.identity.keys import load_ring
-from gateway.identity.oauth import ASSERTION_TYPE
 from gateway.identity.tokens import TokenChecker
 
 pytest_plugins = ["integration.identity_fixtures"]
@@ -95,7 +95,7 @@ async def test_issued_token_proves_its_caller(deployment: Deployment) -> None:
     assert (caller.assurance, caller.operator) == (1, None)
 
 
-@pytest.mark.parametrize("authorization", [None, "", "Basic eDp5", "Bearer-x y", "DPoP x", "beare", "\u00f1"])
+@pytest.mark.parametrize("authorization", [None, "", "Basic eDp5", "Bearer-x y", "DPoPx y", "beare", "\u00f1"])
 async def test_6750_3_1_request_without_a_bearer_token(deployment: Deployment, authorization: str | None) -> None:
     refused(deployment, authorization, "missing")
 
@@ -179,7 +179,8 @@ async def test_9068_4_type_must_be_that_of_an_access_token(deployment: Deploymen
 async def test_assertion_of_a_client_is_no_access_token(deployment: Deployment) -> None:
     client = await register(deployment)
     assertion = client_assertion(client.key, client_id=client.id, issuer=ISSUER, now=deployment.clock())
-    refused(deployment, "Bearer " + assertion, "type")
+    # It names the client as its issuer, and no such issuer is known.
+    refused(deployment, "Bearer " + assertion, "issuer")
 
 
 async def test_token_of_a_client_that_is_not_registered_is_refused(deployment: Deployment) -> None:
@@ -247,7 +248,9 @@ async def test_our_keys_change_without_a_gap(deployment: Deployment, tmp_path: P
             jwt.decode(token.removeprefix("Bearer "), jwks, algorithms=["ES256"])
     (tmp_path / "token-previous.pem").unlink()
     ring = load_ring(tmp_path, create=False)
-    later = TokenChecker(ring=ring, issuer=ISSUER, directory=deployment.directory, now=deployment.clock)
+    later = TokenChecker(
+        ring=ring, issuer=ISSUER, directory=deployment.directory, now=deployment.clock, foreign=deployment.foreign
+    )
     with pytest.raises(TokenError, match=r"^key$"):
         later.check(old)
 
@@ -258,11 +261,24 @@ async def test_8414_3_metadata_validates_and_names_only_what_there_is(deployment
     AuthorizationServerMetadata(document).validate()
     assert document["issuer"] == ISSUER.url
     assert document["grant_types_supported"] == ["client_credentials"]
-    assert document["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
-    assert document["token_endpoint_auth_signing_alg_values_supported"] == ["ES256"]
-    for name in ("token_endpoint", "revocation_endpoint"):
+    assert document["dpop_signing_alg_values_supported"] == ["ES256"]
+    assert document["tls_client_certificate_bound_access_tokens"] is True
+    for name in ("token_endpoint", "revocation_endpoint", "introspection_endpoint"):
+        assert document[f"{name}_auth_methods_supported"] == [
+            "private_key_jwt",
+            "tls_client_auth",
+            "client_secret_basic",
+            "client_secret_post",
+            "self_signed_tls_client_auth",
+        ]
+        assert document[f"{name}_auth_signing_alg_values_supported"] == ["ES256"]
+        assert document["mtls_endpoint_aliases"][name] == document[name]
         path = httpx.URL(document[name]).path
         assert (await deployment.http.post(path)).status_code == 400
+    without = deployment.server.metadata(certificates=False)
+    AuthorizationServerMetadata(without).validate()
+    assert without["tls_client_certificate_bound_access_tokens"] is False
+    assert "tls_client_auth" not in without["token_endpoint_auth_methods_supported"]
     assert (await deployment.http.get(httpx.URL(document["jwks_uri"]).path)).status_code == 200
 
 

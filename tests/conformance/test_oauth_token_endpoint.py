@@ -27,8 +27,10 @@ from joserfc.jwk import RSAKey
 from gateway.database import Database
 from gateway.identity import service
 from gateway.identity.assertions import client_assertion
+from gateway.identity.authentication import ASSERTION_TYPE
 from gateway.identity.errors import TokenError
-from gateway.identity.oauth import ASSERTION_TYPE, TokenServer, _assertion_text
+from gateway.identity.oauth import TokenServer
+from gateway.identity.replies import credential_text
 from schemas.ids import uuid7
 from schemas.text import set_language
 
@@ -329,7 +331,7 @@ async def test_form_beyond_the_limit_is_refused_unread(deployment: Deployment) -
 async def test_6749_5_2_descriptions_stay_within_ascii_in_both_languages(deployment: Deployment) -> None:
     reasons = ("audience", "expired", "early", "too-long", "replayed", "client-mismatch", "client-disabled", "claims")
     set_language("es")
-    texts = [_assertion_text(TokenError(reason, "c")) for reason in reasons] + [_assertion_text(TokenError("key"))]
+    texts = [credential_text(TokenError(reason, "c")) for reason in reasons] + [credential_text(TokenError("key"))]
     for char in "".join(texts):
         assert 0x20 <= ord(char) <= 0x7E
         assert char not in '"\\'
@@ -339,7 +341,12 @@ async def test_database_out_of_reach_is_temporary_and_gives_no_token(deployment:
     client = await register(deployment)
     nowhere = Database("postgresql://nadie@/nada?host=/no/hay/tal/carpeta")
     server = TokenServer(
-        issuer=ISSUER, ring=deployment.ring, directory=deployment.directory, database=nowhere, now=deployment.clock
+        issuer=ISSUER,
+        ring=deployment.ring,
+        directory=deployment.directory,
+        database=nowhere,
+        now=deployment.clock,
+        limits=deployment.limits,
     )
     form = {
         "grant_type": "client_credentials",

@@ -15,8 +15,8 @@ from consent_database import consent_database
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from consent import agreements, people, records
 from consent import policy as policies
-from consent import service
 from consent.errors import PolicyUnavailable
 from consent.policy import Policy, PolicyStore
 from schemas.ids import uuid7
@@ -45,7 +45,7 @@ class Watched(PolicyStore):
 async def engine() -> AsyncIterator[AsyncEngine]:
     async with consent_database() as made:
         async with made.begin() as conn:
-            await service.load_demonstration(conn, at=AT)
+            await agreements.load_demonstration(conn, at=AT)
         yield made
 
 
@@ -83,16 +83,16 @@ async def test_committed_changes_reach_every_store_and_rolled_back_ones_none(eng
         first = await one.next()
         assert (await other.next()).version == first.version
         async with engine.connect() as conn:
-            await service.suspend_institution(conn, "MEC", reason="Resolución 1/2026", at=AT)
+            await agreements.suspend_institution(conn, "MEC", reason="Resolución 1/2026", at=AT)
             await conn.rollback()
         async with engine.begin() as conn:
-            await service.suspend_institution(conn, "MDS", reason="Resolución 2/2026", at=AT)
+            await agreements.suspend_institution(conn, "MDS", reason="Resolución 2/2026", at=AT)
         for store in (one, other):
             assert (await store.next()).suspended == {"MDS"}
             assert store.current.version != first.version
         async with engine.begin() as conn:
             agreement = store.current.agreements["DEMO-SNPP-IDENT"]
-            await service.put_agreement(conn, replace(agreement, status="suspended"), at=AT)
+            await agreements.put_agreement(conn, replace(agreement, status="suspended"), at=AT)
         for store in (one, other):
             assert (await store.next()).agreements["DEMO-SNPP-IDENT"].status == "suspended"
 
@@ -103,7 +103,7 @@ async def test_a_change_committed_while_the_policy_is_read_is_not_missed(engine:
             policy = await super().load(conn)
             if self.loaded.qsize() == 1 and not policy.suspended:
                 async with engine.begin() as own:
-                    await service.suspend_institution(own, "MDS", reason="Resolución 1/2026", at=AT)
+                    await agreements.suspend_institution(own, "MDS", reason="Resolución 1/2026", at=AT)
                 await conn.execute(text("SELECT 1"))  # lets the driver read the notice before it listens again
             return policy
 
@@ -135,7 +135,7 @@ async def test_a_lost_connection_is_made_again(engine: AsyncEngine, monkeypatch:
                     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
             )
-            await service.suspend_institution(conn, "MDS", reason="Resolución 1/2026", at=AT)
+            await agreements.suspend_institution(conn, "MDS", reason="Resolución 1/2026", at=AT)
         while not (await store.next()).suspended:
             pass
 
@@ -161,24 +161,22 @@ async def test_changes_about_a_person_are_announced_with_their_id(engine: AsyncE
             return [UUID(each.payload) async for each in driver.notifies(timeout=DEADLINE_S, stop_after=1)]
 
         async with engine.begin() as conn:
-            fact = await service.give_consent(
-                conn,
-                subject=subject,
+            new = records.NewConsent(
                 agreement="DEMO-SNPP-IDENT",
-                purposes=["service-provision"],
-                fields=["cedula"],
+                purposes=frozenset({"service-provision"}),
+                fields=frozenset({"cedula"}),
                 text_version="2026-1",
                 language="es",
-                channel="portal",
+                channel="web",
                 proof_reference="form-17",
-                at=AT,
             )
+            fact = await records.record_consent(conn, subject, new, birth_date=None, recorded_by=None, at=AT)
         assert await announced() == [subject]
         for change in (
-            lambda conn: service.withdraw_consent(conn, UUID(fact["consent"]), at=AT),
-            lambda conn: service.seal(conn, subject, at=AT),
-            lambda conn: service.unseal(conn, subject, at=AT),
-            lambda conn: service.object_to(conn, subject, "public-benefit", at=AT),
+            lambda conn: records.end_consent(conn, UUID(fact["consent"]), step="withdraw", reason="person", at=AT),
+            lambda conn: people.set_flag(conn, subject, "sealed", at=AT),
+            lambda conn: people.lift_flag(conn, subject, "sealed", at=AT),
+            lambda conn: people.object_to(conn, subject, "public-benefit", at=AT),
         ):
             async with engine.begin() as conn:
                 await change(conn)

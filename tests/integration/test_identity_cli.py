@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psycopg
 import pytest
 from click.testing import Result
-from integration.identity_database import new_key, private_pem
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from integration.identity_database import new_certificate, new_key, private_pem
 from joserfc.jwk import ECKey, RSAKey
 from typer.testing import CliRunner
 
@@ -85,7 +90,7 @@ def test_client_is_added_rotated_and_disabled_and_each_step_is_in_the_log(url: s
     assert logged(url) == ["client.added", "client.key_rotated", "client.disabled"]
 
 
-def test_client_without_options_gets_an_id_and_no_right_to_read_the_log(url: str, tmp_path: Path) -> None:
+def test_client_without_options_gets_an_id_and_what_every_system_does(url: str, tmp_path: Path) -> None:
     jwk = tmp_path / "publica.json"
     jwk.write_bytes(orjson.dumps(new_key().as_dict(private=False)))
     answer = siis("add", "Sistema", "--institution", "MSPBS", "--public-key", jwk)
@@ -93,8 +98,136 @@ def test_client_without_options_gets_an_id_and_no_right_to_read_the_log(url: str
     (client,) = listed()
     assert isinstance(client["id"], str)
     assert len(client["id"]) == 36
-    assert client["scopes"] == sorted(set(code_list("scopes")) - {"audit.read"})
+    assert client["scopes"] == [
+        "disclosures.create",
+        "producers.read",
+        "referrals.create",
+        "referrals.read",
+        "referrals.reply",
+        "status.read",
+    ]
+    assert set(client["scopes"]) < set(code_list("scopes"))
     assert client["assurance"] == 1
+
+
+def certificate_file(folder: Path, name: str = "cert.pem", *, start: datetime | None = None) -> Path:
+    """A certificate of 30 days, in PEM."""
+    der = new_certificate("Sistema Ñandutí", start=start or datetime.now(UTC) - timedelta(hours=1))
+    path = folder / name
+    path.write_bytes(x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def shown(client_id: str) -> dict[str, Any]:
+    answer = siis("show", client_id, "--json")
+    assert answer.exit_code == 0, answer.output
+    client: dict[str, Any] = orjson.loads(answer.stdout)
+    return client
+
+
+def test_certificates_networks_and_time_of_a_client_are_kept_shown_and_logged(url: str, tmp_path: Path) -> None:
+    first, second = certificate_file(tmp_path, "a.pem"), certificate_file(tmp_path, "b.pem")
+    added = siis(
+        *("add", "Sistema", "--institution", "MDS", "--id", "uno", "--certificate", first),
+        *("--network", "203.0.113.0/24", "--network", "2001:db8::/32", "--valid-until", "2099-12-31"),
+    )
+    assert added.exit_code == 0, added.output
+    client = shown("uno")
+    assert client["networks"] == ["2001:db8::/32", "203.0.113.0/24"]
+    # Midnight in Paraguay, at the end of that day.
+    assert client["valid_to"] == "2100-01-01T03:00:00+00:00"
+    assert (client["keys"], client["pilot"]) == ([], False)
+    [known] = client["certificates"]
+    assert known["subject"] == "CN=Sistema Ñandutí"
+    assert known["usable"] is True
+    assert known["x5t#S256"] in added.stdout
+    for arguments in (
+        ("certificate", "add", "uno", second),
+        ("certificate", "remove", "uno", known["x5t#S256"]),
+        ("networks", "uno", "198.51.100.7"),
+        ("validity", "uno", "--valid-from", "2026-01-01", "--valid-until", "2030-06-30"),
+    ):
+        answer = siis(*arguments)
+        assert answer.exit_code == 0, answer.output
+    client = shown("uno")
+    assert {each["x5t#S256"] == known["x5t#S256"]: each["usable"] for each in client["certificates"]} == {
+        True: False,
+        False: True,
+    }
+    assert client["networks"] == ["198.51.100.7/32"]
+    assert client["valid_from"] == "2026-01-01T03:00:00+00:00"
+    for arguments, text in (
+        (("certificate", "add", "uno", first), "ya tiene o tuvo"),
+        (("certificate", "remove", "uno", known["x5t#S256"]), "no tiene ese certificado"),
+        (("certificate", "add", "dos", first), "No hay ningún cliente"),
+        (("secret", "renew", "uno"), "no es un piloto"),
+        (("show", "dos"), "No hay ningún cliente"),
+    ):
+        answer = siis(*arguments)
+        assert answer.exit_code == 1, arguments
+        assert text in answer.stderr
+    assert siis("networks", "uno").exit_code == 0
+    assert shown("uno")["networks"] == []
+    human = siis("show", "uno").stdout
+    assert "Sistema Ñandutí" in human
+    assert logged(url) == [
+        "client.added",
+        "client.certificate_added",
+        "client.certificate_removed",
+        "client.networks_changed",
+        "client.validity_changed",
+        "client.networks_changed",
+    ]
+
+
+def test_secret_of_a_pilot_is_shown_once_and_never_kept(url: str, tmp_path: Path) -> None:
+    answer = siis("add", "Piloto", "--institution", "MDS", "--id", "piloto", "--pilot-secret")
+    assert answer.exit_code == 0, answer.output
+    secret = re.search(r"secreto: (\S{43})$", answer.stdout, re.MULTILINE)
+    assert secret
+    assert "piloto" in siis("list").stdout
+    assert shown("piloto")["pilot"] is True
+    assert secret[1] not in siis("show", "piloto", "--json").stdout
+    renewed = siis("secret", "renew", "piloto")
+    assert renewed.exit_code == 0
+    assert secret[1] not in renewed.stdout
+    assert siis("secret", "remove", "piloto").exit_code == 0
+    assert shown("piloto")["pilot"] is False
+    assert siis("secret", "remove", "piloto").exit_code == 1
+    assert logged(url) == ["client.added", "client.secret_renewed", "client.secret_removed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "Falta con qué se identifica"),
+        (["--pilot-secret", "--network", "203.0.113.7/24"], "máscara"),
+        (["--pilot-secret", "--network", "oficina"], "máscara"),
+        (["--pilot-secret", "--valid-until", "mañana"], "2027-12-31"),
+        (["--pilot-secret", "--valid-until", "9999-12-31"], "2027-12-31"),
+        (["--pilot-secret", "--valid-from", "2027-02-01", "--valid-until", "2027-01-01"], "antes de terminar"),
+    ],
+)
+def test_credential_network_or_date_that_is_none_ends_with_2(url: str, options: list[str], text: str) -> None:
+    answer = siis("add", "Sistema", "--institution", "MDS", *options)
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert text in answer.stderr
+    assert logged(url) == []
+
+
+def test_certificate_file_that_cannot_be_used_ends_with_2_and_says_why(url: str, tmp_path: Path) -> None:
+    old = certificate_file(tmp_path, "old.pem", start=datetime.now(UTC) - timedelta(days=40))
+    for path, text in (
+        (_private(tmp_path), "PRIVADA"),
+        (_garbage(tmp_path), "no contiene un certificado"),
+        (key_file(tmp_path), "no contiene un certificado"),
+        (tmp_path / "no-existe.pem", "No se puede leer"),
+        (old, "ya venció"),
+    ):
+        answer = siis("add", "Sistema", "--institution", "MDS", "--certificate", path)
+        assert (answer.exit_code, answer.stdout) == (2, "")
+        assert text in answer.stderr
+    assert logged(url) == []
 
 
 def _private(folder: Path) -> Path:

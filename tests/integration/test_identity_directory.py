@@ -24,9 +24,9 @@ from integration.identity_database import (
 from gateway.database import Database
 from gateway.identity import service, tokens
 from gateway.identity.assertions import client_assertion
+from gateway.identity.authentication import ASSERTION_TYPE
 from gateway.identity.directory import MAX_AGE_SECONDS
 from gateway.identity.errors import DirectoryUnavailable, TokenError
-from gateway.identity.oauth import ASSERTION_TYPE
 from gateway.identity.tokens import TokenChecker
 
 pytest_plugins = ["integration.identity_fixtures"]
@@ -161,7 +161,9 @@ async def test_nobody_is_let_in_on_knowledge_that_is_too_old(
     token = await deployment.token(client)
     seconds = [0.0]
     directory = WatchedDirectory(identity_database, now=deployment.clock, monotonic=lambda: seconds[0])
-    checker = TokenChecker(ring=deployment.ring, issuer=ISSUER, directory=directory, now=deployment.clock)
+    checker = TokenChecker(
+        ring=deployment.ring, issuer=ISSUER, directory=directory, now=deployment.clock, foreign=deployment.foreign
+    )
     with pytest.raises(DirectoryUnavailable):
         checker.check(token)
     await directory.load()

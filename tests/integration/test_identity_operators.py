@@ -11,7 +11,7 @@ from gateway.identity import service
 from gateway.identity.assertions import client_assertion, operator_assertion
 from gateway.identity.errors import OperatorError, TokenError
 from gateway.identity.models import ClaimedOperator, VerifiedCaller, VerifiedOperator
-from gateway.identity.tokens import OPERATOR_TYPE
+from gateway.identity.operators import OPERATOR_TYPE
 
 pytest_plugins = ["integration.identity_fixtures"]
 

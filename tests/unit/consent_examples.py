@@ -69,6 +69,7 @@ def consent(**changes: Any) -> ConsentFact:
         state="given",
         text_version="2026-1",
         given_at=AT - timedelta(days=10),
+        scope_sha256=agreement().scope_sha256(),
     )
     return replace(usual, **changes)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from consent_examples import AT, agreement, caller, person, request
 
+from consent.agreements import check_agreement, demonstration_agreements
 from consent.decision import decide
 from consent.errors import InvalidAgreement
 from consent.models import (
@@ -23,7 +24,6 @@ from consent.models import (
     parse_agreement,
 )
 from consent.policy import Policy, build_policy
-from consent.service import check_agreement, demonstration_agreements
 from schemas.codes import code_list
 
 
@@ -58,7 +58,7 @@ def test_an_agreement_survives_its_stored_form() -> None:
         ({"minimum_assurance": "1"}, "minimum_assurance"),
         ({"valid_from": "2026-01-01T00:00:00"}, "valid_from"),
         ({"valid_from": "2026-02-31T00:00:00Z"}, "valid_from"),
-        ({"status": "signed"}, "status"),
+        ({"status": "agreed"}, "status"),
         ({"code": "A B"}, "code"),
     ],
 )
@@ -93,12 +93,43 @@ def test_a_value_json_cannot_hold_is_refused() -> None:
         ({"datasets": {"identity": frozenset({"shoe_size"})}}, "datasets/identity"),
         ({"holder": "MDS"}, "datasets/identity"),
         ({"datasets": {"service:tekopora": frozenset({"marital_status"})}}, "datasets/service:tekopora"),
+        ({"labels": frozenset({"identifying", "gossip"})}, "labels"),
+        ({"treatments": {"identity": {"profession": "mask"}}}, "treatments/identity"),
+        ({"treatments": {"birth": {"cedula": "mask"}}}, "treatments/birth"),
     ],
 )
 def test_an_agreement_outside_the_code_lists_is_refused(changes: dict[str, Any], field: str) -> None:
     check_agreement(agreement())
     with pytest.raises(InvalidAgreement) as caught:
         check_agreement(replace(agreement(), **changes))
+    assert caught.value.field == field
+
+
+def test_a_refusal_names_the_codes_that_could_stand_there() -> None:
+    with pytest.raises(InvalidAgreement) as caught:
+        check_agreement(replace(agreement(), purposes=frozenset({"curiosity"})))
+    assert caught.value.allowed == tuple(sorted(code_list("purposes")))
+
+
+EMERGENCY = agreement(
+    bases=(AgreedBasis("vital-interest", "Ley 836/80"),), roles=frozenset({"emergency"}), minimum_assurance=2
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"bases": (*EMERGENCY.bases, AgreedBasis("consent", "n"))}, "bases"),
+        ({"roles": frozenset({"emergency", "operator"})}, "roles"),
+        ({"minimum_assurance": 1}, "minimum_assurance"),
+        ({"datasets": {"identity": frozenset(code_list("datasets")["identity"]["fields"])}}, "datasets/identity"),
+        ({"datasets": {"service:tekopora": frozenset({"identifiers"})}}, "datasets/service:tekopora"),
+    ],
+)
+def test_an_emergency_clause_opens_little_to_one_role_and_nothing_else(changes: dict[str, Any], field: str) -> None:
+    check_agreement(EMERGENCY)
+    with pytest.raises(InvalidAgreement) as caught:
+        check_agreement(replace(EMERGENCY, **changes))
     assert caught.value.field == field
 
 
@@ -119,17 +150,16 @@ def test_the_policy_version_names_the_content_and_nothing_else() -> None:
 
 
 def test_only_active_agreements_are_indexed() -> None:
-    for status in ("draft", "proposed", "suspended", "expired"):
+    for status in ("draft", "proposed", "signed", "suspended", "expired"):
         assert not build_policy([agreement(status=status)]).grants
 
 
 def test_an_auditor_changes_nothing_and_an_administrator_sees_nobody() -> None:
     policy = build_policy([])
     for role in ("auditor", "administrator"):
-        allowed = {action for action in policy.roles_by_action if policy.may(frozenset({role}), action)}
-        assert allowed <= {"audit.read", "agreement.manage", "institution.manage"}
-    assert not policy.may(frozenset({"auditor"}), "agreement.manage")
-    assert not policy.may(frozenset({"operator"}), "no.such.action")
+        allowed = {action for action, holders in policy.roles_by_action.items() if role in holders}
+        assert allowed <= {"audit.read", "decision.explain", "agreement.manage", "institution.manage", "role.manage"}
+    assert "auditor" not in policy.roles_by_action["agreement.manage"] | policy.roles_by_action["role.manage"]
 
 
 @pytest.fixture(scope="module")

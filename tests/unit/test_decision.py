@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 import pytest
 from consent_examples import AT, IDENTITY, PERSON, RECORD, agreement, caller, consent, person, request
 
+from consent.authority import may, roles_in_force
 from consent.decision import decide
 from consent.models import (
+    FETCH,
     OBLIGATIONS,
     POLL,
     REFERRAL_FIELDS,
@@ -20,11 +24,16 @@ from consent.models import (
     UNKNOWN_SUBJECT,
     AgreedBasis,
     Agreement,
+    Assignment,
+    Caller,
     Decision,
+    EmergencyClaim,
+    OpenedGlass,
+    RepresentationFact,
     Request,
     SubjectFacts,
 )
-from consent.policy import Policy, build_policy
+from consent.policy import Policy, build_policy, label_rules
 from schemas.codes import code_list
 from schemas.permit import Permit
 
@@ -38,8 +47,12 @@ TAKEN = request(action=TAKE, caller=INTAKE, channel="file")
 POLLED = request(action=POLL, caller=UTGS, holder="MDS", dataset=REPLIES, fields=REPLY_FIELDS)
 
 
-def policy(*agreements: Agreement, suspended: tuple[str, ...] = ()) -> Policy:
-    return build_policy(agreements or (agreement(),), suspended)
+PLATFORM = caller(client_id="sii", institution="MITIC", roles=frozenset({"system"}))
+MEDIATING = {("MITIC", "client:sii"): (Assignment("intermediary", None),)}
+
+
+def policy(*agreements: Agreement, suspended: tuple[str, ...] = (), **held: Any) -> Policy:
+    return build_policy(agreements or (agreement(),), suspended, **held)
 
 
 def test_everything_agreed_is_released_with_a_permit_that_says_the_same() -> None:
@@ -68,7 +81,7 @@ DENIALS: list[tuple[str, Request, SubjectFacts, Policy]] = [
     ("party-suspended", request(), person(), policy(suspended=("PN-IDENT",))),
     ("role", request(caller=caller(roles=frozenset())), person(), policy()),
     ("role", request(caller=caller(roles=frozenset({"auditor"}))), person(), policy()),
-    ("role", request(caller=caller(roles=frozenset({"supervisor"}))), person(), policy()),
+    ("role-in-agreement", request(caller=caller(roles=frozenset({"supervisor"}))), person(), policy()),
     ("role", request(action="data.drop"), person(), policy()),
     ("role", request(on_behalf_of="MSPBS"), person(), policy(agreement(requester="MSPBS"))),
     ("role", replace(REFERRAL, action="disclosure.fetch"), person(), policy(SERVICE)),
@@ -76,7 +89,7 @@ DENIALS: list[tuple[str, Request, SubjectFacts, Policy]] = [
     ("role", request(action=SEND), UNKNOWN_SUBJECT, policy()),
     ("role", replace(TAKEN, caller=UTGS), UNKNOWN_SUBJECT, policy(TAKING)),
     ("role", replace(TAKEN, action="disclosure.fetch"), person(), policy(TAKING)),
-    ("role", TAKEN, UNKNOWN_SUBJECT, policy(replace(TAKING, roles=frozenset({"operator", "system"})))),
+    ("role-in-agreement", TAKEN, UNKNOWN_SUBJECT, policy(replace(TAKING, roles=frozenset({"operator", "system"})))),
     ("assurance", request(), person(), policy(agreement(minimum_assurance=2))),
     ("assurance", request(caller=caller(assurance=3)), person(), policy(agreement(minimum_assurance=2))),
     ("agreement", request(caller=caller(institution="MEC")), person(), policy()),
@@ -101,14 +114,24 @@ DENIALS: list[tuple[str, Request, SubjectFacts, Policy]] = [
     ("unknown-subject", request(basis="consent"), UNKNOWN_SUBJECT, policy()),
     ("unknown-subject", REFERRAL, UNKNOWN_SUBJECT, policy(SERVICE)),
     ("consent", request(basis="consent"), person(), policy()),
+    ("volume", request(), person(), policy(agreement(volume_per_day=2))),
     ("sealed", request(), person(sealed=True), policy()),
+    ("court-order", request(), person(court_order=True), policy()),
+    ("barred", request(), person(barred=frozenset({"MDS"})), policy()),
+    (
+        "barred",
+        request(caller=PLATFORM, on_behalf_of="MDS"),
+        person(barred=frozenset({"MITIC"})),
+        policy(assignments=MEDIATING),
+    ),
+    ("export-ban", request(), person(export_ban=True), policy()),
     ("objection", request(), person(objections=frozenset({"service-provision"})), policy()),
 ]
 
 
 @pytest.mark.parametrize(("reason", "asked", "facts", "rules"), DENIALS)
 def test_each_reason_denies_alone(reason: str, asked: Request, facts: SubjectFacts, rules: Policy) -> None:
-    answer = decide(asked, facts, rules)
+    answer = decide(asked, facts, rules, {"A": 2})
     assert (answer.effect, answer.permit, answer.released) == ("deny", None, frozenset())
     assert answer.reasons == (reason,)
     assert answer.hides_subject is code_list("denial-reasons")[reason]["subject"]
@@ -116,7 +139,8 @@ def test_each_reason_denies_alone(reason: str, asked: Request, facts: SubjectFac
 
 
 def test_every_published_denial_reason_is_reached() -> None:
-    assert {reason for reason, *_ in DENIALS} == set(code_list("denial-reasons"))
+    reached = {reason for reason, *_ in DENIALS} | {reason for reason, *_ in NO_EMERGENCY}
+    assert reached == set(code_list("denial-reasons"))
 
 
 def test_reasons_about_the_request_are_given_together_and_say_nothing_of_the_person() -> None:
@@ -135,15 +159,14 @@ def test_a_seal_overrides_every_basis(basis: str) -> None:
 
 
 def test_suspension_of_the_mediating_institution_denies() -> None:
-    platform = caller(institution="MITIC", roles=frozenset({"system", "intermediary"}))
-    asked = request(caller=platform, on_behalf_of="MDS")
-    assert decide(asked, person(), policy()).effect == "permit"
-    assert decide(asked, person(), policy(suspended=("MITIC",))).reasons == ("party-suspended",)
+    asked = request(caller=PLATFORM, on_behalf_of="MDS")
+    assert decide(asked, person(), policy(assignments=MEDIATING)).effect == "permit"
+    suspended = policy(assignments=MEDIATING, suspended=("MITIC",))
+    assert decide(asked, person(), suspended).reasons == ("party-suspended",)
 
 
 def test_a_permit_for_another_names_the_institution_acted_for() -> None:
-    platform = caller(institution="MITIC", roles=frozenset({"system", "intermediary"}))
-    answer = decide(request(caller=platform, on_behalf_of="MDS"), person(), policy())
+    answer = decide(request(caller=PLATFORM, on_behalf_of="MDS"), person(), policy(assignments=MEDIATING))
     assert answer.permit is not None
     assert answer.permit.requester == "MDS"
 
@@ -276,13 +299,398 @@ def test_an_objection_withholds_every_field_with_its_reason() -> None:
     assert answer.withheld == dict.fromkeys(IDENTITY, "objection")
 
 
+HEALTH = agreement(
+    code="H",
+    requester="MINNA",
+    holder="MSPBS",
+    datasets={"health-controls": frozenset({"cedula", "controls", "last_control_kind"})},
+    labels=frozenset({"identifying", "health", "pregnancy"}),
+)
+NURSE = caller(institution="MINNA")
+CONTROLS = request(
+    caller=NURSE, holder="MSPBS", dataset="health-controls", fields=("cedula", "controls", "last_control_kind")
+)
+HELD = {("MINNA", "operator"): frozenset({"health", "pregnancy"})}
+
+
+@pytest.mark.parametrize(
+    ("held", "basis", "withheld"),
+    [
+        (HELD, "legal-obligation", {}),
+        (HELD, "official-authority", {"last_control_kind": "label-basis"}),
+        ({("MINNA", "operator"): frozenset({"health"})}, "legal-obligation", {"last_control_kind": "compartment"}),
+        ({("MINNA", "supervisor"): HELD["MINNA", "operator"]}, "legal-obligation", None),
+        ({("MDS", "operator"): HELD["MINNA", "operator"]}, "legal-obligation", None),
+    ],
+)
+def test_a_sensitive_label_asks_for_its_bases_and_a_role_that_holds_its_compartment(
+    held: dict[tuple[str, str], frozenset[str]], basis: str, withheld: dict[str, str] | None
+) -> None:
+    answer = decide(replace(CONTROLS, basis=basis), person(), policy(HEALTH, compartments=held))
+    if withheld is None:
+        withheld = dict.fromkeys(("controls", "last_control_kind"), "compartment")
+    assert answer.withheld == withheld
+    assert "cedula" in answer.released
+
+
+def test_a_label_may_ask_for_an_operator_known_more_surely() -> None:
+    rules = policy()
+    grant = rules.grants["MDS", "PN-IDENT", "identity"][0]
+    violence = label_rules()["violence"]
+    guarded = replace(grant, guarded={"sex": violence})
+    held = {("MDS", "operator"): frozenset({"violence"})}
+    rules = replace(rules, grants={("MDS", "PN-IDENT", "identity"): (guarded,)}, compartments=held)
+    asked = request(basis="legal-obligation")
+    assert decide(asked, person(), rules).withheld == {"sex": "label-assurance"}
+    surely = replace(asked, caller=caller(user="u", user_verified=True, assurance=2))
+    assert decide(surely, person(), rules).withheld == {}
+
+
+def test_a_consent_opens_a_sensitive_class_only_if_it_names_it() -> None:
+    given = consent(
+        agreement="H",
+        fields=frozenset({"cedula", "controls", "last_control_kind"}),
+        scope_sha256=HEALTH.scope_sha256(),
+        labels=frozenset({"health"}),
+    )
+    answer = decide(replace(CONTROLS, basis="consent"), person(consents=(given,)), policy(HEALTH, compartments=HELD))
+    assert answer.withheld == {"last_control_kind": "consent-sensitive"}
+    assert "watermark" in answer.obligations
+
+
+def test_when_all_that_was_asked_is_closed_by_labels_the_person_is_not_looked_at() -> None:
+    asked = replace(CONTROLS, fields=("controls",))
+    for facts in (person(), person(sealed=True), UNKNOWN_SUBJECT):
+        answer = decide(asked, facts, policy(HEALTH))
+        assert (answer.reasons, answer.hides_subject) == (("fields",), False)
+        assert answer.withheld == {"controls": "compartment"}
+
+
+def test_a_purpose_that_needs_no_identity_sees_identifying_fields_reduced_or_not_at_all() -> None:
+    rules = policy(agreement(purposes=frozenset({"official-statistics"})))
+    answer = decide(request(purpose="official-statistics"), person(), rules)
+    assert answer.released == frozenset({"cedula", "birth_date", "sex"})
+    assert answer.treatments == {"cedula": "mask", "birth_date": "age-band"}
+    assert answer.withheld == {"given_names": "not-identified", "surnames": "not-identified"}
+
+
+def test_an_agreement_may_reduce_a_field_and_the_strictest_treatment_counts() -> None:
+    bands = agreement(code="A", treatments={"identity": {"birth_date": "age-band", "cedula": "keep"}})
+    masked = agreement(code="B", treatments={"identity": {"birth_date": "mask"}})
+    for order in ((bands, masked), (masked, bands)):
+        assert decide(request(), person(), policy(*order)).treatments == {"birth_date": "mask"}
+    assert decide(request(), person(), policy(bands)).treatments == {"birth_date": "age-band"}
+
+
+def test_a_verb_that_cannot_reduce_a_field_withholds_it() -> None:
+    reduced = replace(TAKING, treatments={"identity": {"birth_date": "age-band"}})
+    answer = decide(TAKEN, UNKNOWN_SUBJECT, policy(reduced))
+    assert answer.withheld == {"birth_date": "not-identified"}
+    rules = policy(replace(SERVICE, purposes=frozenset({"official-statistics"})))
+    assert decide(replace(REFERRAL, purpose="official-statistics"), person(), rules).reasons == ("fields",)
+
+
+def test_the_shortest_term_to_keep_the_data_is_an_obligation() -> None:
+    rules = policy(agreement(code="A", retention_days=90), agreement(code="B", retention_days=30), agreement(code="C"))
+    answer = decide(request(), person(), rules)
+    assert "retention" in answer.obligations
+    assert answer.retention_days == 30
+    assert "retention" not in decide(request(), person(), policy()).obligations
+
+
+def test_a_volume_counts_until_it_is_used_up() -> None:
+    rules = policy(agreement(volume_per_day=2))
+    assert decide(request(), person(), rules, {"A": 1}).effect == "permit"
+    assert decide(request(), person(), rules, {"B": 9}).effect == "permit"
+    assert decide(request(), person(), rules, {"A": 2}).reasons == ("volume",)
+
+
 def test_every_published_withholding_reason_is_reached() -> None:
     reached = {"not-released"}  # the neutral one, which the gateway shows in place of the true one
+    # These are asserted one by one in the tests around.
+    reached |= {
+        "consent-sensitive",
+        "compartment",
+        "label-assurance",
+        "label-basis",
+        "not-identified",
+        "emergency-scope",
+    }
     reached |= set(decide(request(), person(objections=frozenset({"service-provision"})), policy()).withheld.values())
     reached |= set(consented(fields=frozenset({"cedula"})).withheld.values())
     rules = policy(agreement(datasets={"identity": frozenset({"cedula", "profession"})}))
     reached |= set(decide(request(fields=("cedula", "profession", "sex")), person(), rules).withheld.values())
     assert reached == set(code_list("withheld-reasons"))
+
+
+MOTHER, CHILD_BORN = UUID("01980000-0000-7000-8000-00000000000a"), date(2015, 1, 1)
+MANDATE = RepresentationFact(
+    id=UUID("01980000-0000-7000-8000-00000000000b"),
+    representative=MOTHER,
+    kind="parent",
+    valid_from=AT - timedelta(days=30),
+)
+
+
+def represented(mandate: RepresentationFact | None = MANDATE, **changes: Any) -> Decision:
+    given = consent(representation=MANDATE.id)
+    facts = person(**({"birth_date": CHILD_BORN} | changes), consents=(given,))
+    mandates = () if mandate is None else (mandate,)
+    return decide(request(basis="consent"), replace(facts, representations=mandates), policy())
+
+
+def test_a_parent_consents_for_a_child() -> None:
+    assert represented().effect == "permit"
+
+
+@pytest.mark.parametrize(
+    ("mandate", "changes"),
+    [
+        (None, {}),
+        (replace(MANDATE, id=MOTHER), {}),
+        (MANDATE, {"birth_date": date(2008, 6, 1)}),
+        (MANDATE, {"birth_date": None}),
+        (MANDATE, {"barred": frozenset({str(MOTHER)})}),
+        (replace(MANDATE, ended_at=AT), {}),
+        (replace(MANDATE, valid_to=AT), {}),
+        (replace(MANDATE, valid_from=AT - timedelta(days=9)), {}),
+        (replace(MANDATE, kind="guardian"), {"birth_date": date(1980, 1, 1)}),
+    ],
+)
+def test_a_mandate_counts_while_it_lasts_and_a_parents_ends_when_the_child_is_of_age(
+    mandate: RepresentationFact | None, changes: dict[str, Any]
+) -> None:
+    answer = represented(mandate, **changes)
+    assert answer.reasons == ("consent",)
+    assert "consent:A:representative" in answer.trace
+
+
+@pytest.mark.parametrize("kind", ["curator", "proxy"])
+def test_a_curator_or_proxy_consents_for_an_adult_until_the_mandate_ends(kind: Any) -> None:
+    lasting = replace(MANDATE, kind=kind, valid_to=AT + timedelta(seconds=1), ended_at=AT + timedelta(seconds=1))
+    assert represented(lasting, birth_date=date(1980, 1, 1)).effect == "permit"
+
+
+def test_a_consent_under_another_scope_of_the_agreement_does_not_count() -> None:
+    assert consented(scope_sha256=b"another").reasons == ("consent",)
+    assert consented(scope_sha256=None).reasons == ("consent",)
+
+
+CLAUSE = agreement(
+    code="E",
+    datasets={"identity": frozenset({"cedula", "given_names", "surnames"})},
+    bases=(AgreedBasis("vital-interest", "Ley 7593/2025"),),
+    minimum_assurance=2,
+    roles=frozenset({"emergency"}),
+)
+RESCUER = caller(
+    user="ana",
+    user_verified=True,
+    roles=frozenset({"operator", "emergency"}),
+    assurance=2,
+    authenticated_at=AT - timedelta(minutes=15),
+)
+RESCUERS = {("MDS", "ana"): (Assignment("emergency", AT + timedelta(days=1)),)}
+CLAIM = EmergencyClaim(reason="danger-to-life", incident="911-2026-1")
+RESCUE = request(caller=RESCUER, emergency=CLAIM, purpose="service-provision", basis="consent")
+
+
+def rescue_policy(*more: Agreement, **held: Any) -> Policy:
+    return policy(CLAUSE, *more, **({"assignments": RESCUERS} | held))
+
+
+def test_an_emergency_opens_the_small_set_of_its_clause_and_says_what_must_follow() -> None:
+    answer = decide(RESCUE, person(), rescue_policy())
+    assert answer.emergency
+    assert answer.released == frozenset({"cedula", "given_names", "surnames"})
+    assert answer.withheld == {"birth_date": "emergency-scope", "sex": "emergency-scope"}
+    assert (answer.agreement, answer.norm) == (("E", 3), "Ley 7593/2025")
+    assert {"notify-officer", "notify-subject", "review-due-72h", "no-onward-sharing"} <= set(answer.obligations)
+    assert set(answer.obligations) <= OBLIGATIONS
+
+
+def test_a_request_that_is_permitted_anyway_breaks_no_glass() -> None:
+    answer = decide(replace(RESCUE, basis="official-authority"), person(), rescue_policy(agreement()))
+    assert answer.effect == "permit"
+    assert not answer.emergency
+
+
+@pytest.mark.parametrize(
+    "lifted",
+    [
+        {"basis": "consent"},
+        {"basis": "vital-interest"},
+        {"basis": "official-authority", "agreement": "Z"},
+        {"fields": ("cedula", "profession")},
+    ],
+)
+def test_the_denials_of_agreement_and_consent_are_lifted(lifted: dict[str, Any]) -> None:
+    rules = rescue_policy(agreement(code="A", datasets={"identity": frozenset({"sex"})}))
+    assert decide(replace(RESCUE, **lifted), person(), rules).emergency
+
+
+@pytest.mark.parametrize(
+    ("reason", "facts"),
+    [
+        ("sealed", person(sealed=True)),
+        ("court-order", person(court_order=True)),
+        ("barred", person(barred=frozenset({"MDS"}))),
+        ("export-ban", person(export_ban=True)),
+        ("objection", person(objections=frozenset({"service-provision"}))),
+        ("unknown-subject", UNKNOWN_SUBJECT),
+    ],
+)
+def test_nothing_that_protects_the_person_is_lifted(reason: str, facts: SubjectFacts) -> None:
+    for rules in (rescue_policy(), rescue_policy(agreement())):
+        answer = decide(RESCUE, facts, rules)
+        assert answer.reasons == (reason,)
+        assert answer.hides_subject
+
+
+def rescuer(**changes: Any) -> Request:
+    return replace(RESCUE, caller=replace(RESCUER, **changes))
+
+
+def opened(**changes: Any) -> SubjectFacts:
+    glass = OpenedGlass(institution="MDS", user="ana", dataset="identity", incident=CLAIM.incident, expires_at=AT)
+    return person(glasses=(replace(glass, **changes),))
+
+
+NO_EMERGENCY: list[tuple[str, Request, SubjectFacts, Policy]] = [
+    ("emergency-role", RESCUE, person(), rescue_policy(assignments={})),
+    ("emergency-role", RESCUE, person(), rescue_policy(assignments={("MDS", "ana"): (Assignment("emergency", AT),)})),
+    ("emergency-role", rescuer(roles=frozenset({"operator"})), person(), rescue_policy()),
+    ("emergency-role", replace(rescuer(), action="status.query"), person(), rescue_policy()),
+    ("emergency-login", rescuer(authenticated_at=None), person(), rescue_policy()),
+    ("emergency-login", rescuer(authenticated_at=AT - timedelta(minutes=15, seconds=1)), person(), rescue_policy()),
+    ("emergency-login", rescuer(authenticated_at=AT + timedelta(seconds=1)), person(), rescue_policy()),
+    ("emergency-login", rescuer(assurance=1), person(), rescue_policy()),
+    (
+        "emergency-suspended",
+        RESCUE,
+        person(),
+        rescue_policy(unreviewed={("MDS", "ana"): AT - timedelta(hours=72, seconds=1)}),
+    ),
+    ("emergency-clause", replace(RESCUE, basis="vital-interest"), person(), policy(agreement(), assignments=RESCUERS)),
+    ("emergency-clause", RESCUE, person(), policy(replace(CLAUSE, valid_to=AT), assignments=RESCUERS)),
+    ("emergency-clause", RESCUE, person(), policy(replace(CLAUSE, minimum_assurance=3), assignments=RESCUERS)),
+    ("emergency-clause", replace(RESCUE, fields=("sex",)), person(), rescue_policy()),
+    ("emergency-clause", replace(RESCUE, purpose="public-benefit"), person(), rescue_policy()),
+    ("emergency-expired", RESCUE, opened(), rescue_policy()),
+]
+
+
+@pytest.mark.parametrize(("reason", "asked", "facts", "rules"), NO_EMERGENCY)
+def test_each_condition_of_an_emergency_denies_alone(
+    reason: str, asked: Request, facts: SubjectFacts, rules: Policy
+) -> None:
+    answer = decide(asked, facts, rules)
+    assert answer.reasons == (reason,)
+    assert answer.permit is None
+    assert answer.hides_subject is code_list("denial-reasons")[reason]["subject"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "rules"),
+    [
+        (RESCUE, policy(agreement(), assignments=RESCUERS)),
+        (RESCUE, rescue_policy(agreement(), assignments={})),
+        (rescuer(authenticated_at=None), rescue_policy(agreement())),
+    ],
+)
+def test_claiming_an_emergency_does_not_tell_a_missing_consent_from_an_unknown_or_sealed_person(
+    asked: Request, rules: Policy
+) -> None:
+    for facts in (person(), person(sealed=True), UNKNOWN_SUBJECT):
+        answer = decide(asked, facts, rules)
+        assert (answer.effect, answer.hides_subject) == ("deny", True)
+
+
+def test_an_emergency_keeps_the_treatments_and_the_term_of_its_clause() -> None:
+    clause = replace(CLAUSE, treatments={"identity": {"cedula": "mask", "sex": "mask"}}, retention_days=2)
+    answer = decide(RESCUE, person(), policy(clause, assignments=RESCUERS))
+    assert answer.emergency
+    assert answer.treatments == {"cedula": "mask"}
+    assert answer.retention_days == 2
+    assert answer.obligations[-1] == "retention"
+
+
+def test_a_clause_that_has_nothing_of_what_was_asked_stands_in_no_way() -> None:
+    other = replace(CLAUSE, code="D", datasets={"identity": frozenset({"sex"})})
+    answer = decide(replace(RESCUE, fields=("cedula",)), person(), rescue_policy(other))
+    assert answer.agreement == ("E", 3)
+    assert decide(replace(RESCUE, fields=("cedula", "sex")), person(), rescue_policy(other)).reasons == (
+        "emergency-clause",
+    )
+
+
+def test_an_emergency_waiting_for_review_stops_the_next_only_after_72_hours() -> None:
+    waiting = rescue_policy(unreviewed={("MDS", "ana"): AT - timedelta(hours=72)})
+    assert decide(RESCUE, person(), waiting).emergency
+    of_another = rescue_policy(unreviewed={("MDS", "eva"): AT - timedelta(days=9)})
+    assert decide(RESCUE, person(), of_another).emergency
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"expires_at": AT + timedelta(seconds=1)},
+        {"incident": "another"},
+        {"user": "eva"},
+        {"institution": "MINNA"},
+        {"dataset": "birth-entry"},
+    ],
+)
+def test_another_emergency_or_one_that_still_lasts_stands_in_no_way(changes: dict[str, Any]) -> None:
+    assert decide(RESCUE, opened(**changes), rescue_policy()).emergency
+
+
+def test_nobody_breaks_the_glass_for_another_institution_and_no_system_does() -> None:
+    for another in ("MINNA",):
+        asked = replace(RESCUE, on_behalf_of=another)
+        assert decide(asked, person(), rescue_policy()).reasons == ("role",)
+    system = replace(RESCUER, user=None, user_verified=False, roles=frozenset({"system"}))
+    held = {("MDS", "client:mds-core"): (Assignment("emergency", None),)}
+    answer = decide(replace(RESCUE, caller=system), person(), rescue_policy(assignments=held))
+    assert "emergency-role" in answer.reasons
+
+
+ADMINISTRATOR = {("MDS", "ana"): (Assignment("administrator", AT + timedelta(seconds=1)),)}
+ANA = caller(user="ana", user_verified=True, roles=frozenset({"operator", "administrator"}))
+
+
+@pytest.mark.parametrize(
+    ("who", "at", "held", "in_force"),
+    [
+        (ANA, AT, ADMINISTRATOR, {"operator", "administrator"}),
+        (ANA, AT + timedelta(seconds=1), ADMINISTRATOR, {"operator"}),
+        (ANA, AT, {}, {"operator"}),
+        (replace(ANA, user="eva"), AT, ADMINISTRATOR, {"operator"}),
+        (replace(ANA, institution="MINNA"), AT, ADMINISTRATOR, {"operator"}),
+        (replace(ANA, user_verified=False), AT, ADMINISTRATOR, {"operator"}),
+        (replace(ANA, roles=frozenset({"operator"})), AT, ADMINISTRATOR, {"operator"}),
+        (replace(ANA, roles=frozenset({"citizen"})), AT, ADMINISTRATOR, set()),
+        (replace(ANA, person=PERSON, roles=frozenset({"citizen", "administrator"})), AT, ADMINISTRATOR, {"citizen"}),
+        (PLATFORM, AT, MEDIATING, {"system", "intermediary"}),
+        (replace(PLATFORM, client_id="other"), AT, MEDIATING, {"system"}),
+    ],
+)
+def test_a_role_that_must_be_granted_counts_for_a_known_operator_who_holds_it_and_acts_in_it(
+    who: Caller, at: datetime, held: dict[tuple[str, str], tuple[Assignment, ...]], in_force: set[str]
+) -> None:
+    assert roles_in_force(who, policy(assignments=held), at) == in_force
+
+
+def test_what_a_role_may_do_ends_with_the_suspension_of_its_institution() -> None:
+    assert may(ANA, "agreement.manage", policy(assignments=ADMINISTRATOR), AT)
+    assert not may(ANA, "agreement.sign", policy(assignments=ADMINISTRATOR), AT)
+    assert not may(ANA, "agreement.manage", policy(assignments=ADMINISTRATOR, suspended=("MDS",)), AT)
+
+
+def test_an_auditor_changes_nothing_and_an_administrator_sees_nobodys_data() -> None:
+    roles = code_list("roles")
+    assert set(roles["auditor"]["actions"]) == {"audit.read", "decision.explain"}
+    assert not {FETCH, "status.query", "referral.read"} & set(roles["administrator"]["actions"])
 
 
 def test_a_protected_person_is_denied_with_all_the_reasons_that_hold() -> None:
@@ -327,12 +735,22 @@ def test_a_whole_register_is_taken_on_an_agreement_made_for_that_and_concerns_no
     assert (answer.permit.action, answer.permit.dataset, answer.permit.subject) == (TAKE, "identity", None)
 
 
-def test_of_several_agreements_the_one_that_releases_most_counts() -> None:
-    narrow = agreement(code="A", datasets={"identity": frozenset({"cedula"})})
-    wide = agreement(code="B")
-    answer = decide(request(), person(), policy(wide, narrow))
-    assert answer.agreement == ("B", 3)
-    assert answer.effect == "permit"
+@pytest.mark.parametrize("codes", ["AB", "BA"])
+@pytest.mark.parametrize("cited", [None, "A", "B"])
+def test_of_agreements_that_contradict_each_other_the_narrower_counts(codes: str, cited: str | None) -> None:
+    narrow = agreement(code=codes[0], datasets={"identity": frozenset({"cedula", "sex"})})
+    wide = agreement(code=codes[1])
+    answer = decide(request(agreement=cited), person(), policy(wide, narrow))
+    assert answer.agreement == (codes[0], 3)
+    assert answer.released == frozenset({"cedula", "sex"})
+    assert answer.trace[-2] == "narrower:A,B"
+
+
+def test_agreements_that_share_nothing_of_what_was_asked_open_nothing() -> None:
+    first = agreement(code="A", datasets={"identity": frozenset({"cedula"})})
+    second = agreement(code="B", datasets={"identity": frozenset({"sex"})})
+    assert decide(request(fields=("cedula", "sex")), person(), policy(first, second)).reasons == ("fields",)
+    assert decide(request(fields=("sex",)), person(), policy(first, second)).effect == "permit"
 
 
 def test_of_agreements_that_release_as_much_the_first_code_counts() -> None:
@@ -341,7 +759,7 @@ def test_of_agreements_that_release_as_much_the_first_code_counts() -> None:
         assert answer.agreement == ("A", 3)
 
 
-def test_the_agreement_claimed_counts_even_if_another_gives_more() -> None:
+def test_the_agreement_claimed_is_the_one_cited() -> None:
     narrow = agreement(code="B", datasets={"identity": frozenset({"cedula"})})
     answer = decide(request(agreement="B"), person(), policy(agreement(), narrow))
     assert answer.agreement == ("B", 3)
@@ -368,7 +786,7 @@ def test_a_denial_for_want_of_consent_says_so_of_every_field_agreed() -> None:
 def test_consent_under_one_agreement_does_not_open_another() -> None:
     wide = agreement(code="A")
     narrow = agreement(code="B", datasets={"identity": frozenset({"cedula"})})
-    facts = person(consents=(consent(agreement="B"),))
+    facts = person(consents=(consent(agreement="B", scope_sha256=narrow.scope_sha256()),))
     answer = decide(request(basis="consent"), facts, policy(wide, narrow))
     assert answer.agreement == ("B", 3)
     assert answer.released == frozenset({"cedula"})
@@ -377,4 +795,4 @@ def test_consent_under_one_agreement_does_not_open_another() -> None:
 def test_a_role_must_both_allow_the_action_and_be_in_the_agreement() -> None:
     asked = request(caller=caller(roles=frozenset({"operator", "auditor"})))
     rules = policy(agreement(roles=frozenset({"auditor"})))
-    assert decide(asked, person(), rules).reasons == ("role",)
+    assert decide(asked, person(), rules).reasons == ("role-in-agreement",)

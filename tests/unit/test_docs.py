@@ -24,8 +24,7 @@ from adapters.manifest import load_manifest
 from adapters.simulator.population import generate
 from audit.envelope import Link, SubjectKey, finish, read_envelope, seal
 from audit.models import GROUPS, OUTCOMES, Entry, ProblemKind
-from consent.models import parse_agreement
-from consent.service import check_agreement, demonstration_agreements
+from consent.agreements import check_agreement, demonstration_agreements, read_draft
 from deploy.reference import refreshed
 from gateway.api import disclosures, health, oauth, problems, producers, protection, referrals
 from gateway.cli.app import app
@@ -256,7 +255,8 @@ def test_the_example_of_a_manifest_loads(tmp_path: Path) -> None:
 
 def test_the_example_of_an_agreement_can_be_stored() -> None:
     _manifest, agreement, _connection = yaml_blocks()
-    check_agreement(parse_agreement(agreement))
+    validate("agreement-draft", agreement)
+    check_agreement(read_draft(agreement))
 
 
 def test_python_in_the_pages_names_what_exists() -> None:

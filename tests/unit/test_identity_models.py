@@ -42,7 +42,7 @@ def test_challenge_is_the_same_for_every_reason() -> None:
     assert {bearer_challenge(TokenError(reason)) for reason in reasons} == {
         'Bearer realm="siis", error="invalid_token"'
     }
-    assert bearer_challenge(TokenError("missing")) == 'Bearer realm="siis"'
+    assert bearer_challenge(TokenError("missing")) == 'Bearer realm="siis", DPoP algs="ES256"'
 
 
 def test_scopes_are_tokens_of_rfc_6749_with_both_labels() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.catalogue.models import Service
 from gateway.registry.models import Fact, PersonRef
-from gateway.registry.protection import age_on, category_of, household_status, person_status
+from gateway.registry.protection import household_status, person_status
+from schemas.ages import age_on, category_of
 from schemas.codes import code_list
 from schemas.ids import uuid7
 

@@ -7,7 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import gateway
-from consent import service as consents
+from consent import people, records
 from gateway import evidence
 from gateway.catalogue import service as catalogue
 from gateway.cli.context import Context
@@ -152,7 +152,7 @@ async def prepare_consents(context: Context) -> tuple[list[str], str, str, str]:
     today = utc_now()
     adult = local_day(today) - timedelta(days=365 * 19)
     query = (
-        select(person.c.id, person_identifier.c.id.label("row"), person_identifier.c.value)
+        select(person.c.id, person.c.birth_date, person_identifier.c.id.label("row"), person_identifier.c.value)
         .join(person_identifier, person_identifier.c.person_id == person.c.id)
         .where(person_identifier.c.system == "cedula", person.c.birth_date < adult, person.c.deceased_on.is_(None))
         .order_by(person.c.id)
@@ -161,12 +161,12 @@ async def prepare_consents(context: Context) -> tuple[list[str], str, str, str]:
     async with context.database.connection() as connection:
         rows = (await connection.execute(query)).all()
     cedulas = [context.vault.open("person_identifier.value", row.row, row.value) for row in rows]
-    agreed, withdrew, protected = rows[0].id, rows[1].id, rows[2].id
+    withdrew, protected = rows[1].id, rows[2].id
     async with context.database.transaction() as connection:
-        details = [(agreed, await _consent(connection, agreed)), (withdrew, await _consent(connection, withdrew))]
+        details = [(row.id, await _consent(connection, row.id, row.birth_date)) for row in rows[:2]]
         given = details[1][1]["consent"]
-        details.append((withdrew, await consents.withdraw_consent(connection, UUID(given), at=utc_now())))
-        details.append((protected, await consents.seal(connection, protected, at=today)))
+        details.append((withdrew, await _withdrawn(connection, UUID(given))))
+        details.append((protected, await people.set_flag(connection, protected, people.SEALED, at=today)))
         for subject, detail in details:
             told = {name: value for name, value in detail.items() if name not in ("event", "subject")}
             entry = evidence.entry(
@@ -182,19 +182,23 @@ async def prepare_consents(context: Context) -> tuple[list[str], str, str, str]:
     return cedulas[3:], cedulas[0], cedulas[1], cedulas[2]
 
 
-async def _consent(connection: AsyncConnection, subject: UUID) -> dict[str, Any]:
-    return await consents.give_consent(
-        connection,
-        subject=subject,
+async def _consent(connection: AsyncConnection, subject: UUID, birth_date: date) -> dict[str, Any]:
+    new = records.NewConsent(
         agreement="DEMO-SNPP-IDENT",
-        purposes=["service-provision"],
-        fields=list(_CONSENTED),
+        purposes=frozenset({"service-provision"}),
+        fields=frozenset(_CONSENTED),
         text_version="demo-1",
         language="es",
-        channel="ventanilla",
+        channel="in-person",
         proof_reference="demo",
-        at=utc_now(),
     )
+    return await records.record_consent(
+        connection, subject, new, birth_date=birth_date, recorded_by="demonstration", at=utc_now()
+    )
+
+
+async def _withdrawn(connection: AsyncConnection, consent_id: UUID) -> dict[str, Any]:
+    return await records.end_consent(connection, consent_id, step="withdraw", reason="person", at=utc_now())
 
 
 async def ask(callers: dict[str, Caller], people: tuple[list[str], str, str, str], story: Story) -> None:

@@ -1,0 +1,36 @@
+"""Which of the roles that a caller comes with count: those its institution may vouch for, and those granted here."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from consent.models import Caller
+from consent.policy import Policy
+
+CITIZEN = "citizen"
+_CITIZEN_ONLY = frozenset({CITIZEN})
+
+
+def roles_in_force(caller: Caller, policy: Policy, at: datetime) -> frozenset[str]:
+    """Return the roles of a caller that count now.
+
+    A role that somebody must grant counts only for a verified operator who holds it here and acts in it, or for a
+    system that holds it itself. Somebody who comes with a token of their own is the person concerned and nothing else.
+    """
+    if caller.person is not None:
+        return caller.roles & _CITIZEN_ONLY
+    vouched = caller.roles - policy.granted_roles - _CITIZEN_ONLY
+    if caller.user is not None and not caller.user_verified:
+        return vouched
+    held = policy.assignments.get((caller.institution, caller.holder_of_roles))
+    if not held:
+        return vouched
+    in_force = frozenset(each.role for each in held if each.valid_to is None or at < each.valid_to)
+    return vouched | (in_force if caller.user is None else in_force & caller.roles)
+
+
+def may(caller: Caller, action: str, policy: Policy, at: datetime) -> bool:
+    """Say whether a caller may do something that is no exchange of data: keep agreements, grant roles, review."""
+    if caller.institution in policy.suspended:
+        return False
+    return not roles_in_force(caller, policy, at).isdisjoint(policy.roles_by_action.get(action, frozenset()))

@@ -1,0 +1,1 @@
+"""Changes to what the decision reads, each authorised, done once and logged with it."""
