@@ -20,13 +20,16 @@ def roles_in_force(caller: Caller, policy: Policy, at: datetime) -> frozenset[st
     if caller.person is not None:
         return caller.roles & _CITIZEN_ONLY
     vouched = caller.roles - policy.granted_roles - _CITIZEN_ONLY
-    if caller.user is not None and not caller.user_verified:
-        return vouched
     held = policy.assignments.get((caller.institution, caller.holder_of_roles))
     if not held:
         return vouched
     in_force = frozenset(each.role for each in held if each.valid_to is None or at < each.valid_to)
-    return vouched | (in_force if caller.user is None else in_force & caller.roles)
+    # Whoever holds a role here is held to what it excludes, in whichever role they come.
+    for role in in_force:
+        vouched -= policy.excluded_by[role]
+    if caller.user is None:
+        return vouched | in_force
+    return vouched | (in_force & caller.roles) if caller.user_verified else vouched
 
 
 def may(caller: Caller, action: str, policy: Policy, at: datetime) -> bool:

@@ -97,7 +97,7 @@ def _ordinary(
         trace.append("fields:none")
         best = narrowest(views)
         return _denied(policy, ("fields",), trace, ref=best.grant.ref, withheld=_withheld(request, _NOTHING, views))
-    reasons = subject.refusals(request, facts, policy)
+    reasons = subject.refusals(request, facts, policy, request.basis)
     trace.append(_step("person", reasons))
     if reasons:
         withheld = dict.fromkeys(request.fields, "objection") if "objection" in reasons else {}
@@ -214,21 +214,22 @@ def _emergency(
     if not clauses:
         trace.append("clause:none")
         return _denied(policy, ("emergency-clause",), trace, hides_subject=hides_subject)
-    reasons = subject.refusals(request, facts, policy)
+    best = narrowest(clauses).grant
+    basis = min(best.norms.keys() & policy.emergency_bases)
+    reasons = subject.refusals(request, facts, policy, basis)
     user = request.caller.user
     for glass in facts.glasses:
         mine = (glass.institution, glass.user, glass.dataset) == (request.caller.institution, user, request.dataset)
         if mine and glass.incident == claim.incident and glass.expires_at <= request.at:
             reasons = (*reasons, "emergency-expired")
     trace.append(_step("person", reasons))
-    best = narrowest(clauses).grant
     if reasons:
         return _denied(policy, reasons, trace, hides_subject=True, ref=best.ref)
     released = shared(clauses)
     return _permitted(
         request,
         clauses,
-        min(best.norms.keys() & policy.emergency_bases),
+        basis,
         released,
         facts,
         policy,

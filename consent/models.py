@@ -180,7 +180,10 @@ class Caller:
     @property
     def holder_of_roles(self) -> str:
         """Under which name roles are granted: the operator's, or the system's own where nobody stands behind it."""
-        return self.user if self.user is not None else f"client:{self.client_id}"
+        if self.user is None:
+            return f"client:{self.client_id}"
+        # An operator cannot take a system's place by calling themselves like one.
+        return f"user:{self.user}" if self.user.startswith("client:") else self.user
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

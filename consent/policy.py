@@ -90,16 +90,18 @@ class Policy:
     """Everything but the facts about the person that a decision depends on. Built by :func:`build_policy`.
 
     ``grants`` is keyed by (requester, holder, dataset), each entry ordered by agreement code. ``assignments`` says who
-    holds which granted role, by (institution, user); ``compartments`` which an institution's role holds, by
-    (institution, role); ``unreviewed`` since when a user's oldest emergency waits for review, by (institution, user).
-    ``reductions`` gives per dataset the identifying fields and how they look to a purpose that needs no identity
-    (``None``: not at all). ``version`` is a short hash of the content, the same in every process that holds the same.
+    holds which granted role, by (institution, user), ``excluded_by`` in which roles nobody acts who holds one;
+    ``compartments`` which an institution's role holds, by (institution, role); ``unreviewed`` since when a user's
+    oldest emergency waits for review, by (institution, user). ``reductions`` gives per dataset the identifying fields
+    and how they look to a purpose that needs no identity (``None``: not at all). ``version`` is a short hash of the
+    content, the same in every process that holds the same.
     """
 
     agreements: Mapping[str, Agreement]
     suspended: frozenset[str]
     roles_by_action: Mapping[str, frozenset[str]]
     granted_roles: frozenset[str]
+    excluded_by: Mapping[str, frozenset[str]]
     intermediaries: frozenset[str]
     assignments: Mapping[tuple[str, str], tuple[Assignment, ...]]
     compartments: Mapping[tuple[str, str], frozenset[str]]
@@ -170,6 +172,7 @@ def build_policy(
         suspended=stopped,
         roles_by_action=MappingProxyType({action: frozenset(holders) for action, holders in roles_by_action.items()}),
         granted_roles=frozenset(role for role, spec in roles.items() if spec.get("granted_by")),
+        excluded_by=MappingProxyType(_exclusions(roles)),
         intermediaries=frozenset(role for role, spec in roles.items() if spec.get("acts_for_others")),
         assignments=MappingProxyType(held),
         compartments=MappingProxyType(opened),
@@ -184,6 +187,15 @@ def build_policy(
         grants=MappingProxyType(_index(by_code.values())),
         version=sha256(canonical_json(content)).hex()[:12],
     )
+
+
+def _exclusions(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, frozenset[str]]:
+    """Return which roles nobody may act in who holds a role: duties are kept apart in both directions."""
+    return {
+        role: frozenset(spec.get("excludes", ()))
+        | {other for other, others in roles.items() if role in others.get("excludes", ())}
+        for role, spec in roles.items()
+    }
 
 
 def _reductions(fields: Mapping[str, Mapping[str, str]]) -> dict[str, str | None]:

@@ -17,8 +17,11 @@ _UNTIL_MAJORITY = frozenset({"parent", "guardian"})
 _PARAGUAY = timezone(timedelta(hours=-3))
 
 
-def refusals(request: Request, facts: SubjectFacts, policy: Policy) -> tuple[str, ...]:
-    """Collect what the person's protection, absence from our store or objection forbids; none of it can be lifted."""
+def refusals(request: Request, facts: SubjectFacts, policy: Policy, basis: str) -> tuple[str, ...]:
+    """Collect what the person's protection, absence from our store or objection forbids; none of it can be lifted.
+
+    ``basis`` is the one a permit would rest on: an emergency's, where the one asked for was refused.
+    """
     reasons = []
     if facts.sealed:
         reasons.append("sealed")
@@ -28,9 +31,9 @@ def refusals(request: Request, facts: SubjectFacts, policy: Policy) -> tuple[str
         reasons.append("barred")
     if facts.export_ban and request.requester != request.holder:
         reasons.append("export-ban")
-    if facts.subject is None and not _may_be_unknown(request, policy):
+    if facts.subject is None and not _may_be_unknown(request, policy, basis):
         reasons.append("unknown-subject")
-    if request.purpose in facts.objections and request.basis not in _UNMOVED_BY_OBJECTION:
+    if request.purpose in facts.objections and basis not in _UNMOVED_BY_OBJECTION:
         reasons.append("objection")
     return tuple(reasons)
 
@@ -41,7 +44,7 @@ def _names(request: Request) -> list[str]:
     return [caller.institution, request.requester, *([] if caller.person is None else [str(caller.person)])]
 
 
-def _may_be_unknown(request: Request, policy: Policy) -> bool:
+def _may_be_unknown(request: Request, policy: Policy, basis: str) -> bool:
     """Of a person we know nothing about, only identity may be asked, under a public duty (DESIGN 9.5).
 
     A poll or a whole register is about nobody in particular; what it brings is decided when it is asked for.
@@ -50,7 +53,7 @@ def _may_be_unknown(request: Request, policy: Policy) -> bool:
         return True
     if request.action == SEND:
         return request.registers_subject
-    public_duty = request.action == FETCH and request.basis in policy.public_duty
+    public_duty = request.action == FETCH and basis in policy.public_duty
     return public_duty and request.dataset in policy.identity_datasets
 
 

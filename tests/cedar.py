@@ -161,10 +161,6 @@ def _request_rules(policy: Policy, tables: Tables) -> list[str]:
         _forbid("unknown-purpose", "true", f"{_set(tables['purposes'])}.contains(principal.purpose)"),
         _forbid("unknown-basis", "true", f"{_set(tables['legal-bases'])}.contains(principal.basis)"),
         _forbid("party-suspended", f"{_set(policy.suspended)}.containsAny({parties})"),
-        *(
-            _forbid(f"role for {verb}", f'principal.verb == "{verb}"', _any(_role(role, tables) for role in roles))
-            for verb, roles in sorted(_by_verb(tables).items())
-        ),
         _forbid("verb", "true", verbs),
         _forbid(
             "intermediary",
@@ -179,7 +175,8 @@ def _person_rules(tables: Tables) -> list[str]:
     identity = [dataset for dataset, spec in tables["datasets"].items() if spec.get("identity")]
     unknown = f"""["reply.poll", "register.take"].contains(principal.verb)
   || (principal.verb == "referral.send" && principal.registers_subject)
-  || (principal.verb == "disclosure.fetch" && {_set(_UNDER_A_DUTY)}.contains(principal.basis)
+  || (action == Action::"exchange" && principal.verb == "disclosure.fetch"
+      && {_set(_UNDER_A_DUTY)}.contains(principal.basis)
       && {_set(identity)}.contains(resource.dataset))"""
     names = "[principal.caller.institution, principal.requester, principal.caller.person]"
     return [
@@ -195,7 +192,7 @@ def _person_rules(tables: Tables) -> list[str]:
         _forbid(
             "objection",
             "context.person && principal.subject.objections.contains(principal.purpose)",
-            'principal.basis == "legal-obligation"',
+            'action == Action::"exchange" && principal.basis == "legal-obligation"',
         ),
     ]
 
@@ -227,7 +224,6 @@ def _label_rules(tables: Tables) -> list[str]:
 
 def _glass_rules(tables: Tables) -> list[str]:
     glass = 'action == Action::"break-glass"'
-    breaking = [role for role, spec in tables["roles"].items() if "emergency.use" in spec["actions"]]
     fresh = f"principal.caller has login && principal.now >= principal.caller.login && {_assured(2)}"
     fresh += f" && principal.now - principal.caller.login <= {15 * 60 * _SECOND}"
     waits = "principal.caller.holder has waits_since && principal.now - principal.caller.holder.waits_since > "
@@ -235,7 +231,8 @@ def _glass_rules(tables: Tables) -> list[str]:
         _forbid("emergency-verb", 'principal.verb != "disclosure.fetch"', action=glass),
         _forbid("emergency-for-another", "principal.requester != principal.caller.institution", action=glass),
         _forbid("emergency-nobody", "!(principal.caller has user)", action=glass),
-        _forbid("emergency-role", "true", _any(_role(role, tables) for role in breaking), glass),
+        _forbid("emergency-role", "true", _who_may("emergency.use", tables), glass),
+        _forbid("emergency-disclosure", "true", _who_may("disclosure.fetch", tables), glass),
         _forbid("emergency-login", "true", fresh, glass),
         _forbid("emergency-suspended", waits + str(72 * 3600 * _SECOND), action=glass),
         _forbid(
@@ -330,12 +327,8 @@ def _role(role: str, tables: Tables) -> str:
     return f"(!principal.caller.own_token && {holder} && {acting})"
 
 
-def _by_verb(tables: Tables) -> dict[str, list[str]]:
-    verbs: dict[str, list[str]] = {}
-    for role, spec in tables["roles"].items():
-        for verb in spec["actions"]:
-            verbs.setdefault(verb, []).append(role)
-    return verbs
+def _who_may(verb: str, tables: Tables) -> str:
+    return _any(_role(role, tables) for role, spec in tables["roles"].items() if verb in spec["actions"])
 
 
 def _assured(level: int) -> str:

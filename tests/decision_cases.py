@@ -116,7 +116,9 @@ def draw_tables(random: Random) -> Tables:
             for institution in INSTITUTIONS
             for role in (*_USUAL, "supervisor")
         },
-        unreviewed={holder: AT - timedelta(hours=random.choice((1, 72, 73))) for holder in _some(random, holders, 0.1)},
+        unreviewed={
+            holder: AT - timedelta(hours=random.choice((1, 72, 73, 73))) for holder in _some(random, holders, 0.15)
+        },
     )
 
 
@@ -136,7 +138,7 @@ def _agreement(random: Random, code: str, before: Agreement | None) -> Agreement
         requester=requester if before is None else before.requester,
         holder=holder if before is None else before.holder,
         datasets={each: frozenset(_least(random, DATASETS[each], 0.75)) for each in covered},
-        purposes=frozenset(_least(random, PURPOSES, 0.5)),
+        purposes=frozenset(_least(random, PURPOSES, 0.6)),
         bases=tuple(AgreedBasis(basis, "norm") for basis in bases),
         channels=frozenset({"api"} | set(_some(random, ("file",), 0.3))),
         minimum_assurance=random.choice((1, 1, 1, 1, 1, 1, 2, 3)),
@@ -144,7 +146,7 @@ def _agreement(random: Random, code: str, before: Agreement | None) -> Agreement
         roles=frozenset({"emergency"} if emergency else roles),
         valid_from=AT - timedelta(days=50) if random.random() < 0.95 else _near(random),
         valid_to=None if random.random() < 0.95 else _near(random),
-        status=random.choice((*("active",) * 30, "suspended", "draft", "signed")),
+        status=random.choice((*("active",) * 50, "suspended", "draft", "signed")),
         version=random.randint(1, 9),
         treatments={dataset: {name: random.choice(("keep", "district", "age-band", "mask")) for name in names[:2]}}
         if random.random() < 0.25
@@ -160,7 +162,7 @@ def draw_case(random: Random, drawn: Tables) -> Case:
     dataset = random.choice(tuple(made.datasets))
     request = _request(random, made, dataset)
     facts = _facts(random, drawn, request)
-    if random.random() < 0.15:
+    if random.random() < 0.12:
         name = random.choice(tuple(_SPOILS))
         request = replace(request, **{name: _SPOILS[name](random)})
     if random.random() < 0.15:
@@ -185,7 +187,8 @@ def _request(random: Random, made: Agreement, dataset: str) -> Request:
         holder=made.holder,
         dataset=dataset,
         fields=tuple(dict.fromkeys([*_some(random, sorted(made.datasets[dataset]), 0.9), *_some(random, NAMES, 0.03)])),
-        purpose=random.choice(sorted(made.purposes)),
+        # Statistics seldom, for they open little.
+        purpose=max(random.sample(sorted(made.purposes), min(2, len(made.purposes)))),
         basis=basis,
         at=AT,
         on_behalf_of=made.requester if mediated else None,
@@ -251,13 +254,13 @@ def _facts(random: Random, drawn: Tables, request: Request) -> SubjectFacts:
         representations=tuple(_mandate(random, each) for each in MANDATES[:2]),
         glasses=tuple(
             OpenedGlass(
-                institution=random.choice((request.caller.institution, "MDS")),
-                user=random.choice(("ana", "eva")),
-                dataset=random.choice((request.dataset, "identity")),
+                institution=random.choice((request.caller.institution, request.holder)),
+                user=random.choice(("ana", "ana", "eva")),
+                dataset=random.choice((request.dataset, request.dataset, "identity")),
                 incident=random.choice("12"),
                 expires_at=_near(random),
             )
-            for _ in range(random.choice((0, 0, 0, 1)))
+            for _ in range(random.choice((0, 0, 1, 2)))
         ),
     )
 

@@ -38,8 +38,8 @@ def build_router(door: Door, breaches: Breaches) -> APIRouter:
     @router.get(_PATH)
     async def page(request: Request) -> Response:
         """List the breaches of the caller's institution."""
-        asked = paging.page_of(request)
-        found = await breaches.page(_caller(request), after=asked.after, limit=asked.limit)
+        caller, asked = _caller(request), paging.page_of(request)
+        found = await breaches.page(caller, after=asked.after, limit=asked.limit)
         return paging.answer("breaches", [breach_json(item) for item in found], asked)
 
     @router.get(_PATH + "/{breach_id}")

@@ -17,7 +17,7 @@ from gateway.identity.binding import Presented
 from gateway.identity.errors import TokenError
 from gateway.identity.limits import ClientLimits
 from gateway.identity.models import ClaimedOperator, Issuer, VerifiedCaller, VerifiedOperator
-from gateway.identity.peer import NOBODY, Peer, Proxies
+from gateway.identity.peer import Peer, Proxies
 from gateway.identity.tokens import TokenChecker
 from gateway.registry.lookup import SubjectLookup
 from schemas.text import _
@@ -43,9 +43,9 @@ class Door:
 
     checker: TokenChecker
     max_body_bytes: int
-    issuer: Issuer | None = None
-    proxies: Proxies = NOBODY
-    limits: ClientLimits | None = None
+    issuer: Issuer
+    proxies: Proxies
+    limits: ClientLimits
     subjects: SubjectLookup | None = None
 
     def caller(self, request: Request, scope: str | None) -> VerifiedCaller:
@@ -58,8 +58,7 @@ class Door:
             if verified is None:
                 authorization = _authorization(headers)
                 verified = self.checker.check(authorization, self._presented(request, headers))
-            if self.limits is not None:
-                self.limits.request(verified.client_id)
+            self.limits.request(verified.client_id)
             if scope is not None:
                 verified.require(scope)
         except TokenError as error:
@@ -82,9 +81,8 @@ class Door:
         if not proofs:
             return Presented(peer)
         # The address is that of the configured issuer: what the request says of its host is not to be trusted.
-        issuer = "" if self.issuer is None else self.issuer.url
         path = (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1").partition("?")[0]
-        return Presented(peer, tuple(proofs), request.method, issuer + path)
+        return Presented(peer, tuple(proofs), request.method, self.issuer.url + path)
 
     def with_operator(self, request: Request, verified: VerifiedCaller, message: Any) -> Caller:
         """Return the caller for a decision, with the operator that the request proves or only claims."""

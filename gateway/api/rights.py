@@ -38,13 +38,15 @@ def build_router(door: Door, rights: Rights) -> APIRouter:
     async def receive(request: Request) -> Response:
         """Take a request: access, rectification, deletion, portability or opposition. The answer says until when."""
         caller, message, body = await _message(request, _REQUEST)
-        command = Command(caller.client_id, f"{_REQUEST}:{idempotency_key(request)}", body)
+        # All persons of a portal come through one client, and each has keys of their own.
+        key = f"{_REQUEST}:{caller.person or ''}:{idempotency_key(request)}"
+        command = Command(caller.client_id, key, body)
         return told(await rights.receive(caller, _new(message, caller), command), 201)
 
     @router.get(_PATH)
     async def page(request: Request) -> Response:
         """List the requests that the caller's institution has a part of, or the person's own; `?overdue=true`."""
-        caller, asked = _caller(request, None), paging.page_of(request)
+        caller, asked = await _caller(request), paging.page_of(request)
         overdue = request.query_params.get("overdue") == "true"
         found = await rights.page(caller, overdue=overdue, after=asked.after, limit=asked.limit)
         return paging.answer("rights_requests", [request_json(item) for item in found], asked)
@@ -52,7 +54,7 @@ def build_router(door: Door, rights: Rights) -> APIRouter:
     @router.get(_PATH + "/{request_id}")
     async def read(request: Request, request_id: str) -> Response:
         """Show a request: to an officer who asks it and their own part, to the person every answer."""
-        found, receipt = await rights.read(_caller(request, None), record_id(request_id))
+        found, receipt = await rights.read(await _caller(request), record_id(request_id))
         return shown({**request_json(found, whole=True), "receipt": receipt_json(receipt)})
 
     @router.post(_PATH + "/{request_id}/route", openapi_extra=body_of(_ROUTE))
@@ -66,7 +68,7 @@ def build_router(door: Door, rights: Rights) -> APIRouter:
     @router.post(_PATH + "/{request_id}/start")
     async def start(request: Request, request_id: str) -> Response:
         """Begin with the institution's own part."""
-        caller = _caller(request, None)
+        caller = await _caller(request)
         work = rights.steps.starting(record_id(request_id), caller.institution)
         return told(await rights.step(caller, work), 200)
 
@@ -80,19 +82,18 @@ def build_router(door: Door, rights: Rights) -> APIRouter:
     @router.post(_PATH + "/{request_id}/withdraw")
     async def withdraw(request: Request, request_id: str) -> Response:
         """Withdraw what is still open: the person, or the institution that took the request for them."""
-        return told(await rights.withdraw(_caller(request, None), record_id(request_id)), 200)
+        return told(await rights.withdraw(await _caller(request), record_id(request_id)), 200)
 
-    def _caller(request: Request, message: Any) -> Caller:
-        verified = door.caller(request, _SCOPE)
-        request.state.verified = verified
-        return door.with_operator(request, verified, message)
+    async def _caller(request: Request) -> Caller:
+        request.state.verified = door.caller(request, _SCOPE)
+        return await door.acting(request, request.state.verified, None)
 
     async def _message(request: Request, name: str) -> tuple[Caller, dict[str, Any], bytes]:
         # The token is checked before a body is read, and the operator stands in the body.
         request.state.verified = door.caller(request, _SCOPE)
         body = await door.body(request)
         message = read_message(name, body)
-        return door.with_operator(request, request.state.verified, message), message, body
+        return await door.acting(request, request.state.verified, message), message, body
 
     return router
 

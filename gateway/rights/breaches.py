@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -242,12 +242,14 @@ class Breaches:
 
         Protected cases are not on it, because a list travels: they are counted in the entry, for the coordinator.
         """
-        protected = select(protective_flag.c.subject).where(protective_flag.c.kind.in_(("sealed", "court-order")))
         ids = select(breach_person.c.person_id).where(breach_person.c.breach_id == breach_id)
         async with self._governance.database.connection() as connection:
             row = await _row(connection, breach_id, institution)
             if row.drawn_at is None:
                 raise refusals.breach_out_of_order()
+            protected = select(protective_flag.c.subject).where(
+                or_(protective_flag.c.kind.in_(("sealed", "court-order")), protective_flag.c.target == row.institution)
+            )
             hidden = await connection.scalar(
                 select(func.count()).select_from(ids.where(breach_person.c.person_id.in_(protected)).subquery())
             )

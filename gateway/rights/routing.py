@@ -56,6 +56,8 @@ async def identify(
     if representative is None:
         return Asking(who, facts)
     other = await registry.find_person(connection, vault, *representative)
+    if other is not None and other.id == who.id:
+        return Asking(who, facts)
     if other is None or not await may_act(connection, who, other.id, at):
         return None
     return Asking(who, facts, other.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ import pytest_asyncio
 from adapters.simulator.population import SimPerson
 from gateway.clock import utc_now
 from schemas.ids import uuid7
+from tests.acceptance.bad_input import adults
 from tests.acceptance.command_line import Siis, run
 from tests.acceptance.desk import Desk, open_desk
 from tests.house import House
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-PATH = "/api/v1/breaches"
+PATH = "breaches"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -37,10 +38,9 @@ def siis(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sii
 
 async def asked_about(house: House, number: int) -> SimPerson:
     """Let MDS ask for somebody's identity."""
-    today = date(2026, 11, 22)
-    adults = [p for p in house.people if p.cedula and not p.deceased_on and today.year - p.birth_date.year > 20]
+    person = adults(house)[number]
     body = {
-        "subject": {"system": "cedula", "value": adults[number].cedula},
+        "subject": {"system": "cedula", "value": person.cedula},
         "dataset": "identity",
         "fields": ["given_names"],
         "purpose": "service-access-determination",
@@ -48,7 +48,7 @@ async def asked_about(house: House, number: int) -> SimPerson:
     }
     answer = await house.callers["demo-mds"].post("/api/v1/disclosures", body)
     assert answer.status_code == 200, answer.text
-    return adults[number]
+    return person
 
 
 def report(since: datetime, **changes: Any) -> dict[str, Any]:

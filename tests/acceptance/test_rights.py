@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
 from adapters.simulator.population import SimPerson
 from gateway.clock import local_day, utc_now
+from gateway.identity import issuers
 from gateway.rights.terms import due_on
 from schemas.ids import uuid7
+from tests.acceptance.bad_input import adults
 from tests.acceptance.command_line import Siis, run
 from tests.acceptance.desk import Desk, open_desk
-from tests.house import House
+from tests.house import House, until
+from tests.integration import outside_issuer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-PATH = "/api/v1/rights-requests"
+PATH = "rights-requests"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -36,8 +39,7 @@ def siis(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sii
 
 
 def adult(house: House) -> SimPerson:
-    today = date(2026, 11, 22)
-    return next(p for p in house.people if p.cedula and not p.deceased_on and today.year - p.birth_date.year > 20)
+    return adults(house)[0]
 
 
 async def taken(desk: Desk, cedula: str | None, **changes: Any) -> dict[str, Any]:
@@ -116,6 +118,40 @@ async def test_an_operator_takes_requests_and_answers_none(house: House, desks: 
     told = await taken(desks["MTESS"], adult(house).cedula, dataset="identity")
     denied = await desks["PN-IDENT"].call("GET", f"{PATH}/{told['request']}", role="operator")
     assert (denied.status_code, denied.json()["reasons"][0]["code"]) == (403, "role")
+
+
+async def test_a_person_with_a_token_of_their_own_asks_and_reads_every_answer(
+    house: House, desks: dict[str, Desk]
+) -> None:
+    mine, another = adults(house)[-20:-18]
+    with outside_issuer.serve() as issuer:
+        registration = issuers.Registration.model_validate(outside_issuer.citizens(issuer))
+        async with house.context() as context, context.database.transaction() as connection:
+            await issuers.add_issuer(connection, registration, own=house.issuer.url, now=utc_now())
+
+        async def call(person: SimPerson, method: str, path: str, body: Any = None) -> httpx.Response:
+            # Both come through one portal with one key: they are two commands all the same.
+            token = issuer.sign(utc_now(), jti=str(uuid7()), documento={"numero": person.cedula})
+            headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "1"}
+            return await house.http.request(method, f"{house.issuer.url}/api/v1/{path}", json=body, headers=headers)
+
+        async def believed() -> bool:
+            return (await call(mine, "GET", PATH)).status_code == 200
+
+        await until(believed)
+        body = {"right": "access", "dataset": "identity", "text": "¿Qué dice de mí?"}
+        told, other = [(await call(person, "POST", PATH, body)).json() for person in (mine, another)]
+        assert told["request"] != other["request"]
+        here = f"{PATH}/{told['request']}"
+        answer = {"outcome": "refused", "norm": "Ley 7593/2025, art. 31", "text": "Hay una investigación abierta."}
+        assert (await desks["PN-IDENT"].call("POST", f"{here}/answer", answer)).status_code == 200
+        shown = (await call(mine, "GET", here)).json()
+        [part] = shown["parts"]
+        assert (part["state_text"], part["text"]) == ("Respondido: Denegada.", answer["text"])
+        assert (await call(another, "GET", here)).status_code == 404
+        assert (await call(another, "POST", f"{here}/withdraw")).status_code == 404
+        assert [item["id"] for item in (await call(mine, "GET", PATH)).json()["rights_requests"]] == [told["request"]]
+        assert (await call(another, "POST", f"{PATH}/{other['request']}/withdraw")).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -13,7 +16,7 @@ from decision_cases import DATASETS, NAMES, Case, Tables, draw_case, draw_tables
 
 from consent import policy as policies
 from consent.decision import decide
-from consent.models import Decision
+from consent.models import Decision, Request, SubjectFacts
 from consent.policy import Policy, build_policy
 
 POLICIES, REQUESTS = 400, 50
@@ -114,6 +117,18 @@ def _kinds(case: Case, decision: Decision) -> set[str]:
     return kinds
 
 
-@pytest.mark.parametrize("spoiled", ["released", "treatment", "hidden"])
-def test_a_disagreement_is_made_small(spoiled: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pass
+def test_a_disagreement_is_told_by_its_smallest_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = decide
+
+    def forgetful(asked: Request, facts: SubjectFacts, policy: Policy, used: Mapping[str, int]) -> Decision:
+        return honest(asked, replace(facts, sealed=False), policy, used)
+
+    monkeypatch.setattr(sys.modules[__name__], "decide", forgetful)
+    random = Random(1)
+    drawn = (draw_case(random, draw_tables(random)) for _ in range(500))
+    sealed = (replace(case, facts=replace(case.facts, sealed=True)) for case in drawn)
+    small = smallest(next(case for case in sealed if disagree(case)), disagree)
+    assert len(small.tables.agreements) == 1
+    assert len(small.request.fields) == 1
+    assert replace(small.facts, subject=None, birth_date=None, consents=()) == SubjectFacts(subject=None, sealed=True)
+    assert "sealed=True" in told(small)

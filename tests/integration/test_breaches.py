@@ -221,16 +221,22 @@ async def test_the_export_names_persons_after_its_entry_and_leaves_protected_cas
     cedulas = [str(next(_cedulas)) for _number in range(3)]
     plain = await office.person(cedulas[0], given_names="=HYPERLINK(1)", surnames='Ficticia, "Ña"')
     sealed, stateless = await office.person(cedulas[1]), await office.person(cedulas[2], identifiers=())
-    for person in (plain, sealed, stateless):
+    barring = await office.person(str(next(_cedulas)))
+    for person in (plain, sealed, stateless, barring):
         await office.exchanged(person, at=at)
     async with office.context.database.transaction() as connection:
-        row = {"subject": sealed, "kind": "sealed", "target": "", "since": at}
-        await connection.execute(insert(consent_tables.protective_flag), row)
+        for person, kind, target in (
+            (sealed, "sealed", ""),
+            (barring, "aggressor", "MDS"),
+            (plain, "aggressor", "MEC"),
+        ):
+            row = {"subject": person, "kind": kind, "target": target, "since": at}
+            await connection.execute(insert(consent_tables.protective_flag), row)
     officer = await office.officer("MDS")
     breach = await opened(office, officer, since=at, known_at=at, until=at + DAY)
     with pytest.raises(errors.Conflict, match="breach-out-of-order"):
         await office.breaches.export(officer, breach)
-    assert await drawn(office, officer, breach) == (3, 0)
+    assert await drawn(office, officer, breach) == (4, 0)
     header, *rows = await exported(office, officer, breach)
     assert header == ["system", "identifier", "given_names", "surnames"]
     assert sorted(rows) == sorted(
@@ -241,7 +247,7 @@ async def test_the_export_names_persons_after_its_entry_and_leaves_protected_cas
     )
     [entry] = await office.entries("breach.exported", 1)
     assert entry.detail is not None
-    assert entry.detail["what"] == {"breach": str(breach), "persons": 2, "protected": 1}
+    assert entry.detail["what"] == {"breach": str(breach), "persons": 2, "protected": 2}
     assert entry.detail["actor"]["user"] == officer.user
 
 

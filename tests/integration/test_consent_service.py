@@ -218,6 +218,8 @@ async def test_a_parents_consent_ends_at_the_first_hour_of_the_eighteenth_birthd
         await give(conn, child, birth_date=CHILD)
     assert (caught.value.field, caught.value.what) == ("representation", "minor")
     by_parent = await mandate(conn, child)
+    # As one recorded while the registry had another birth date.
+    await conn.execute(text("UPDATE consent.representation SET valid_to = NULL"))
     record = await give(conn, child, birth_date=CHILD, representation=by_parent, expires_at=AT + timedelta(days=9999))
     ends = datetime(2030, 6, 2, 3, 0, tzinfo=UTC)  # midnight in Asunción
     assert (await records.read_record(conn, record)).expires_at == ends

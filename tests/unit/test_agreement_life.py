@@ -11,7 +11,7 @@ import pytest
 from consent_examples import AT, agreement
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from consent.agreement_life import (
     STEPS,
@@ -44,6 +44,8 @@ TEXTS = [
     agreement(es=f"Texto {number}", version=0, valid_to=AT + timedelta(days=30) if number > 1 else None)
     for number in range(4)
 ]
+
+COMING_INTO_FORCE = (("propose", ANA), ("sign", LUIS), ("sign", EVA), ("activate", IVO))
 
 
 class Book:
@@ -98,6 +100,14 @@ class Life(RuleBasedStateMachine):
         self.signed: dict[bytes, set[str]] = {}
         self.ever_signed: set[bytes] = set()
 
+    @initialize(begun=st.booleans())
+    def begin(self, begun: bool) -> None:
+        """Half of the lives begin in force."""
+        if begun:
+            self.draft(TEXTS[0], (ANA, None))
+            for step, actor in COMING_INTO_FORCE:
+                self._take(step, actor, None)
+
     @rule(text=st.sampled_from(TEXTS), who=st.sampled_from(ACTORS))
     def draft(self, text: Agreement, who: tuple[Actor, str | None]) -> None:
         actor, party = who
@@ -133,6 +143,7 @@ class Life(RuleBasedStateMachine):
         if step == "sign":
             assert pending is not None
             text = pending.agreement.text_sha256()
+            assert text in self.drafted
             assert actor.institution is None or str(actor) not in self.drafted[text]
             self.signed.setdefault(text, set()).add(acting)
             self.ever_signed.add(text)
@@ -141,8 +152,9 @@ class Life(RuleBasedStateMachine):
         if step in ("suspend", "expire"):
             self.permits, self.stopped_by = False, acting
         if step == "expire":
-            # What was signed for the agreement that ended counts for nothing that comes after.
+            # What was drafted and signed before the agreement ended counts for nothing that comes after.
             self.signed.clear()
+            self.drafted.clear()
         if step in ("activate", "resume"):
             self.permits = True
 
@@ -159,14 +171,14 @@ class Life(RuleBasedStateMachine):
             assert self.signed[self.book.history.in_force.agreement.text_sha256()] == {REQUESTER, HOLDER}
 
 
-Life.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+Life.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 TestLife = Life.TestCase
 
 
 def active() -> Book:
     book = Book()
     book.draft(TEXTS[0], ANA)
-    for step, actor in (("propose", ANA), ("sign", LUIS), ("sign", EVA), ("activate", IVO)):
+    for step, actor in COMING_INTO_FORCE:
         book.step(step, actor)
     return book
 

@@ -547,6 +547,20 @@ def test_nothing_that_protects_the_person_is_lifted(reason: str, facts: SubjectF
         assert answer.hides_subject
 
 
+@pytest.mark.parametrize(
+    ("reason", "facts"),
+    [
+        ("objection", person(objections=frozenset({"service-provision"}))),
+        ("unknown-subject", UNKNOWN_SUBJECT),
+    ],
+)
+def test_in_an_emergency_the_person_is_judged_on_its_basis_and_not_on_the_one_refused(
+    reason: str, facts: SubjectFacts
+) -> None:
+    asked = replace(RESCUE, basis="legal-obligation")
+    assert decide(asked, facts, rescue_policy()).reasons == (reason,)
+
+
 def rescuer(**changes: Any) -> Request:
     return replace(RESCUE, caller=replace(RESCUER, **changes))
 
@@ -606,6 +620,13 @@ def test_claiming_an_emergency_does_not_tell_a_missing_consent_from_an_unknown_o
         assert (answer.effect, answer.hides_subject) == ("deny", True)
 
 
+def test_nobody_breaks_the_glass_for_a_person_unknown_here() -> None:
+    asked = replace(RESCUE, basis="official-authority")
+    assert decide(asked, person(), rescue_policy()).emergency
+    answer = decide(asked, UNKNOWN_SUBJECT, rescue_policy())
+    assert (answer.reasons, answer.hides_subject) == (("unknown-subject",), True)
+
+
 def test_an_emergency_keeps_the_treatments_and_the_term_of_its_clause() -> None:
     clause = replace(CLAUSE, treatments={"identity": {"cedula": "mask", "sex": "mask"}}, retention_days=2)
     answer = decide(RESCUE, person(), policy(clause, assignments=RESCUERS))
@@ -656,6 +677,7 @@ def test_nobody_breaks_the_glass_for_another_institution_and_no_system_does() ->
 
 
 ADMINISTRATOR = {("MDS", "ana"): (Assignment("administrator", AT + timedelta(seconds=1)),)}
+AUDITOR = {("MDS", "ana"): (Assignment("auditor", AT + timedelta(days=1)),)}
 ANA = caller(user="ana", user_verified=True, roles=frozenset({"operator", "administrator"}))
 
 
@@ -672,6 +694,11 @@ ANA = caller(user="ana", user_verified=True, roles=frozenset({"operator", "admin
         (replace(ANA, roles=frozenset({"citizen"})), AT, ADMINISTRATOR, set()),
         (replace(ANA, person=PERSON, roles=frozenset({"citizen", "administrator"})), AT, ADMINISTRATOR, {"citizen"}),
         (PLATFORM, AT, MEDIATING, {"system", "intermediary"}),
+        (replace(ANA, user="client:sii", institution="MITIC", roles=frozenset({"intermediary"})), AT, MEDIATING, set()),
+        (replace(ANA, roles=frozenset({"operator", "system"})), AT, AUDITOR, set()),
+        (replace(ANA, roles=frozenset({"operator"}), user_verified=False), AT, AUDITOR, set()),
+        (replace(ANA, roles=frozenset({"operator", "auditor"})), AT, AUDITOR, {"auditor"}),
+        (replace(ANA, roles=frozenset({"operator"})), AT + timedelta(days=1), AUDITOR, {"operator"}),
         (replace(PLATFORM, client_id="other"), AT, MEDIATING, {"system"}),
     ],
 )

@@ -24,7 +24,7 @@ from consent.transaction import instant
 from gateway import errors
 from gateway.governance.people import refused
 from gateway.registry.models import PersonRef
-from gateway.standards.govstack import agreements, individuals, models, revisions, webhooks
+from gateway.standards.govstack import agreements, individuals, models, revisions
 from gateway.standards.govstack.agreements import Shown
 from gateway.standards.govstack.models import Answer, Call, object_id
 from gateway.standards.govstack.revisions import CONSENT_RECORD, Revision, State
@@ -320,7 +320,7 @@ async def _record(
         representation=mandate,
     )
     with refused():
-        said = await record_consent(
+        return await record_consent(
             call.connection,
             who.id,
             new,
@@ -329,15 +329,11 @@ async def _record(
             at=call.at,
             state=state,
         )
-    await webhooks.tell(call.connection, said)
-    return said
 
 
 async def _withdraw(call: Call, record_id: UUID) -> dict[str, Any]:
     with refused():
-        said = await end_consent(call.connection, record_id, step="withdraw", reason=_REASON, at=call.at)
-    await webhooks.tell(call.connection, said)
-    return said
+        return await end_consent(call.connection, record_id, step="withdraw", reason=_REASON, at=call.at)
 
 
 def _stale(pointer: str) -> errors.BadRequest:
@@ -383,7 +379,7 @@ async def _with_revision(call: Call, record: ConsentRecord) -> dict[str, Any]:
     return {"consentRecord": told, "revision": revisions.revision_json(frozen)}
 
 
-async def _frozen(call: Call, record: ConsentRecord, agreement: Revision) -> list[Revision]:
+async def _frozen(call: Call, record: ConsentRecord, agreement: Revision, *, signed: bool) -> list[Revision]:
     """Return the revisions of a record: as it was answered, and as it ended."""
     first = "given" if record.withdrawn_at is not None else record.state
     fields = {
@@ -393,7 +389,7 @@ async def _frozen(call: Call, record: ConsentRecord, agreement: Revision) -> lis
         "dataAgreementRevisionHash": agreement.sha256.hex(),
         "individual": str(record.subject),
         "optIn": models.answer_of(first),
-        "state": models.SIGNED if await _is_signed(call, record.id) else models.UNSIGNED,
+        "state": models.SIGNED if signed else models.UNSIGNED,
     }
     by, subject = record.recorded_by, record.subject
     states = [State(fields=fields, at=record.given_at, by=by, individual=subject)]
@@ -401,11 +397,6 @@ async def _frozen(call: Call, record: ConsentRecord, agreement: Revision) -> lis
         ended = {**fields, "optIn": False, "state": models.UNSIGNED}
         states.append(State(fields=ended, at=record.withdrawn_at, by=None, individual=subject))
     return await revisions.freeze(call.connection, CONSENT_RECORD, str(record.id), states)
-
-
-async def _is_signed(call: Call, record_id: UUID) -> bool:
-    query = select(signature_table.c.id).where(signature_table.c.answer == record_id)
-    return await call.connection.scalar(query) is not None
 
 
 async def _told(call: Call, found: Sequence[ConsentRecord]) -> list[dict[str, Any]]:
@@ -423,9 +414,11 @@ async def _frozen_and_told(call: Call, found: Sequence[ConsentRecord]) -> list[t
         shown = known[record.agreement]
         number = record.agreement_version or 1
         revision = shown.revision_of(number, record.given_at)
-        frozen = await _frozen(call, record, revision)
-        # The end of a consent is another answer than the one that was signed.
-        signature = signatures.get(record.id) if record.withdrawn_at is None else None
+        signature = signatures.get(record.id)
+        frozen = await _frozen(call, record, revision, signed=signature is not None and bool(signature["signature"]))
+        if record.withdrawn_at is not None:
+            # The end of a consent is another answer than the one that was signed.
+            signature = None
         one = models.consent_record_json(
             record,
             subject=record.subject,

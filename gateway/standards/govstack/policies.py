@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert, select, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consent.agreements import read_histories
@@ -158,7 +159,7 @@ async def _codes(connection: AsyncConnection, policy_id: UUID) -> list[str]:
     mine = revision_table.c.schema_name == POLICY
     newest = (
         select(agreement_table.c.code, agreement_table.c.policy_revision)
-        .distinct(agreement_table.c.code)
+        .ext(distinct_on(agreement_table.c.code))
         .order_by(agreement_table.c.code, agreement_table.c.id.desc())
         .subquery()
     )

@@ -23,6 +23,7 @@ from adapters.errors import CallFailed, ContractBroken
 from adapters.http import ask, client_for
 from consent.agreements import read_history
 from consent.records import read_record
+from consent.transaction import instant
 from gateway import errors
 from gateway.database import Database, driver_connection
 from gateway.standards.govstack import individuals
@@ -109,16 +110,18 @@ async def tell(connection: AsyncConnection, said: dict[str, Any]) -> None:
     """
     if said["event"] not in EVENTS:
         return
-    history = await read_history(connection, said["agreement"])
-    wanted = select(webhook.c.id).where(webhook.c.institution.in_(history.parties), webhook.c.disabled.is_(False))
     driver = await driver_connection(connection)
-    for webhook_id in list(await connection.scalars(wanted)):
-        # Calls of one webhook run one after the other, so that it learns things in their order.
-        deferrer = _unconnected.configure_task(CALL, lock=f"{CALL} {webhook_id}", connection=driver)
-        at = said.get("given_at") or said["at"]
-        await deferrer.defer_async(
-            webhook_id=str(webhook_id), call_id=str(uuid7()), event=said["event"], record_id=said["consent"], at=at
-        )
+    for record_id in [said["consent"]] if "consent" in said else said["ended"]:
+        record = await read_record(connection, UUID(record_id))
+        history = await read_history(connection, record.agreement)
+        wanted = select(webhook.c.id).where(webhook.c.institution.in_(history.parties), webhook.c.disabled.is_(False))
+        at = instant(record.withdrawn_at or record.given_at)
+        for webhook_id in list(await connection.scalars(wanted)):
+            # Calls of one webhook run one after the other, so that it learns things in their order.
+            deferrer = _unconnected.configure_task(CALL, lock=f"{CALL} {webhook_id}", connection=driver)
+            await deferrer.defer_async(
+                webhook_id=str(webhook_id), call_id=str(uuid7()), event=said["event"], record_id=record_id, at=at
+            )
 
 
 def add_task(app: App, calls: Calls) -> None:
