@@ -7,7 +7,7 @@ only then is the person looked at (``consent/subject.py``), and a refusal from t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from uuid import UUID
@@ -140,17 +140,14 @@ def _release(request: Request, views: list[View], facts: SubjectFacts, policy: P
     if request.basis == CONSENT:
         views = _consented(request, views, facts, trace, consents) or views
         if not consents:
-            closed = [
-                View(view.grant, _NOTHING, {**view.stopped, **dict.fromkeys(view.open, "consent-scope")})
-                for view in views
-            ]
+            closed = ({**view.stopped, **dict.fromkeys(view.open, "consent-scope")} for view in views)
             withheld = _withheld(request, _NOTHING, closed)
             ref = narrowest(views).grant.ref
             return _denied(policy, ("consent",), trace, hides_subject=True, ref=ref, withheld=withheld)
     released, best = shared(views), narrowest(views).grant
     if len(views) > 1:
         trace.append("narrower:" + ",".join(view.grant.ref.code for view in views))
-    withheld = _withheld(request, released, views)
+    withheld = _withheld(request, released, (view.stopped for view in views))
     if not released:
         return _denied(policy, ("consent",), trace, hides_subject=True, ref=best.ref, withheld=withheld)
     obligations = [AUDIT_BEFORE_RELEASE, NO_ONWARD_SHARING]
@@ -324,13 +321,13 @@ def _permitted(
     )
 
 
-def _withheld(request: Request, released: frozenset[str], views: list[View]) -> dict[str, str]:
+def _withheld(request: Request, released: frozenset[str], stopped: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Say of each field asked and not released why, as the first agreement that stops it has it."""
     if len(released) == len(request.fields):
         return {}
     why: dict[str, str] = {}
-    for view in views:
-        why = {**view.stopped, **why}
+    for reasons in stopped:
+        why = {**reasons, **why}
     return {name: why[name] for name in request.fields if name not in released}
 
 

@@ -165,7 +165,7 @@ class Caller:
 
     ``user_verified`` is true only for an operator proved by a signed assertion or a token (DESIGN 9.6); ``assurance``
     runs from 1 (claimed) to 3; ``authenticated_at`` is when that operator last logged in, if known. ``person`` is our
-    internal id of a person who comes with a token of their own.
+    internal id of a person who comes with a token of their own. ``pilot`` marks a client known by a secret alone.
     """
 
     client_id: str
@@ -176,6 +176,7 @@ class Caller:
     assurance: int = 1
     authenticated_at: datetime | None = None
     person: UUID | None = None
+    pilot: bool = False
 
     @property
     def holder_of_roles(self) -> str:

@@ -97,4 +97,5 @@ def actor(caller: Caller) -> dict[str, Any]:
         "user_verified": caller.user_verified,
         "roles": sorted(caller.roles),
         "assurance": caller.assurance,
+        **({"pilot": True} if caller.pilot else {}),
     }

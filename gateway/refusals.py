@@ -36,12 +36,13 @@ class RefusalLog:
         if error.client_id is None:
             self._noise[error.reason] += 1
             return
-        await self._append("request.unauthorised", {"client": error.client_id}, {"reason": error.reason})
+        actor: dict[str, object] = {"client": error.client_id, **_pilot(error.pilot)}
+        await self._append("request.unauthorised", actor, {"reason": error.reason})
 
     async def message(self, caller: VerifiedCaller, reasons: list[str], where: str) -> Receipt | None:
         """Record a known caller's request that could not be used: rules broken and fields, nothing of the content."""
         _refused.labels("bad-request").inc()
-        actor = {"client": caller.client_id, "institution": caller.institution}
+        actor = {"client": caller.client_id, "institution": caller.institution, **_pilot(caller.pilot)}
         return await self._append("request.refused", actor, {"reasons": reasons[:20], "route": where})
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -59,7 +60,7 @@ class RefusalLog:
         counted, self._noise = dict(self._noise), Counter()
         await self._append("request.noise", {}, {"counts": counted})
 
-    async def _append(self, kind: str, actor: dict[str, str], what: dict[str, object]) -> Receipt | None:
+    async def _append(self, kind: str, actor: dict[str, object], what: dict[str, object]) -> Receipt | None:
         entry = evidence.entry(
             kind, "deny", at=self._now(), policy_version=self._policies.current.version, actor=actor, what=what
         )
@@ -69,3 +70,8 @@ class RefusalLog:
             # Nothing was released, so the refusal stands; the lost entry shows in the metrics and the process log.
             _log.error("refusal.not_logged", kind=kind)
             return None
+
+
+def _pilot(pilot: bool) -> dict[str, object]:
+    # A secret proves less than a key, so what was done with one shows it.
+    return {"pilot": True} if pilot else {}

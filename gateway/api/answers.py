@@ -17,7 +17,7 @@ from consent.errors import PolicyUnavailable
 from gateway import errors
 from gateway.api import oauth, problems
 from gateway.api.request import TooLarge, UnsupportedMediaType, too_large
-from gateway.identity.errors import DirectoryUnavailable, OperatorError, ScopeError, TokenError
+from gateway.identity.errors import DirectoryUnavailable, OperatorError, ScopeError, TokenError, TooMany
 from gateway.identity.models import VerifiedCaller
 from gateway.refusals import RefusalLog
 from gateway.standards.fhir.service import FhirRefused
@@ -56,6 +56,8 @@ class Answers:
         if not isinstance(error, TokenError):
             raise error
         await self._refusals.token(error)
+        if isinstance(error, TooMany):
+            return problems.of_too_many(error.retry_after_s)
         status = 403 if isinstance(error, ScopeError) else 401
         title = _("El token no alcanza para esta operación") if status == 403 else _("Falta un token válido")
         detail = _("Pida un token en /oauth2/token con private_key_jwt y envíelo como Bearer.")

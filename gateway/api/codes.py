@@ -17,6 +17,10 @@ from schemas.codes import code_list
 
 #: What is the catalogue's (institutions, services) and what is demonstration data are no public lists.
 LISTS = (
+    "breach-kinds",
+    "consent-channels",
+    "consent-end-reasons",
+    "consent-problems",
     "datasets",
     "denial-reasons",
     "departments",
@@ -24,10 +28,15 @@ LISTS = (
     "labels",
     "legal-bases",
     "life-cycle",
+    "notices",
+    "obligations",
     "outcomes",
     "purposes",
     "reasons",
     "referral-events",
+    "representation-end-reasons",
+    "rights",
+    "rights-outcomes",
     "roles",
     "scopes",
     "treatments",

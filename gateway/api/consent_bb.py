@@ -6,6 +6,7 @@ wrong with a request, not there, or in the way is a 400 here, with a problem as 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -23,13 +24,14 @@ from gateway.api.documentation import body_of
 from gateway.api.request import Door, correlation, read_message
 from gateway.governance.service import Governance
 from gateway.refusals import RefusalLog
-from gateway.standards.govstack import agreements, consents, individuals, policies, webhooks
+from gateway.standards.govstack import agreements, consents, individuals, policies, shown, webhooks
 from gateway.standards.govstack.models import Answer, Call
 from gateway.vault import Vault
 
 PREFIX = "/consent-bb"
 INDIVIDUAL_HEADER = "X-ConsentBB-IndividualId"
 _USUAL, _MOST, _FURTHEST = 50, 200, 100_000
+_IN_PATH = re.compile(r"\{(\w+)\}")
 
 Handler = Callable[[Call], Awaitable[Answer]]
 
@@ -95,14 +97,14 @@ OPERATIONS = (
     Operation("GET", "/service/data-agreement/{dataAgreementId}/", agreements.show, _CONSENTS, _ANY),
     Operation("GET", "/service/policy/{policyId}/", policies.show_governing, _CONSENTS, _ANY),
     Operation("GET", "/service/verification/data-agreements/", agreements.show_active, _CONSENTS, _ANY),
-    Operation("GET", "/service/verification/consent-records/", consents.show_all, _CONSENTS, _RECORD),
-    Operation("GET", "/service/verification/consent-record/{consentRecordId}/", consents.show, _CONSENTS, _RECORD),
+    Operation("GET", "/service/verification/consent-records/", shown.show_all, _CONSENTS, _RECORD),
+    Operation("GET", "/service/verification/consent-record/{consentRecordId}/", shown.show, _CONSENTS, _RECORD),
     Operation("POST", _MINE, consents.request, _CONSENTS, _RECORD, required=_PERSON),
-    Operation("GET", _MINE, consents.show_for_agreement, _CONSENTS, _RECORD),
-    Operation("GET", f"{_MINE}all/", consents.show_history, _CONSENTS, _RECORD),
+    Operation("GET", _MINE, shown.show_for_agreement, _CONSENTS, _RECORD),
+    Operation("GET", f"{_MINE}all/", shown.show_history, _CONSENTS, _RECORD),
     Operation("POST", f"{_RECORDS}draft/", consents.draft, _CONSENTS, _RECORD, required=(*_PERSON, "dataAgreementId")),
     Operation("POST", _RECORDS, consents.create_signed, _CONSENTS, _RECORD, "consent-bb-signed-record"),
-    Operation("GET", _RECORDS, consents.show_current, _CONSENTS, _RECORD),
+    Operation("GET", _RECORDS, shown.show_current, _CONSENTS, _RECORD),
     Operation("PUT", _ONE_RECORD, consents.change, _CONSENTS, _RECORD, "consent-bb-record"),
     Operation(
         "POST",
@@ -114,8 +116,8 @@ OPERATIONS = (
     ),
     Operation("PUT", f"{_ONE_RECORD}signature/", consents.sign, _CONSENTS, _RECORD, "consent-bb-signature"),
     Operation("DELETE", "/service/individual/record/", consents.remove_all, _CONSENTS, _RECORD),
-    Operation("GET", "/audit/consent-records/", consents.audit_all, _AUDIT, _AUDITING),
-    Operation("GET", "/audit/consent-record/{consentRecordId}/", consents.audit_one, _AUDIT, _AUDITING),
+    Operation("GET", "/audit/consent-records/", shown.audit_all, _AUDIT, _AUDITING),
+    Operation("GET", "/audit/consent-record/{consentRecordId}/", shown.audit_one, _AUDIT, _AUDITING),
     Operation("GET", "/audit/data-agreements/", agreements.audit_all, _AUDIT, _AUDITING),
     Operation("GET", "/audit/data-agreement/{dataAgreementId}/", agreements.audit_one, _AUDIT, _AUDITING),
 )
@@ -131,10 +133,25 @@ def build_router(door: Door, governance: Governance, vault: Vault, refusals: Ref
             face.endpoint(operation),
             methods=[operation.method],
             description=operation.handler.__doc__,
-            openapi_extra=None if operation.message is None else body_of(operation.message),
+            openapi_extra=_described(operation),
             name=f"{operation.method} {operation.path}",
         )
     return router
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    """Return what our OpenAPI description says of the parameters and the body of an operation."""
+    named = [(name, "path", True) for name in _IN_PATH.findall(operation.path)]
+    named += [(name, "query", True) for name in operation.required]
+    if operation.method == "GET" and operation.handler in _LISTS:
+        named += [(name, "query", False) for name in ("offset", "limit")]
+    if operation.path.startswith("/service/individual/record/") and not operation.required:
+        named.append((INDIVIDUAL_HEADER, "header", operation.message != "consent-bb-signed-record"))
+    parameters = [
+        {"name": name, "in": place, "required": required, "schema": {"type": "string"}}
+        for name, place, required in named
+    ]
+    return {"parameters": parameters, **({} if operation.message is None else body_of(operation.message))}
 
 
 class _Face:
@@ -218,6 +235,22 @@ class _Face:
         return await self._door.acting(request, verified, None)
 
 
+# What comes in pages.
+_LISTS = frozenset(
+    {
+        policies.show_revisions,
+        policies.show_all,
+        agreements.show_all,
+        agreements.show_active,
+        agreements.audit_all,
+        individuals.show_all,
+        webhooks.show_all,
+        shown.show_all,
+        shown.show_current,
+        shown.show_history,
+        shown.audit_all,
+    }
+)
 # What shows agreements, policies and webhooks only, to their parties: nobody's data, so no entry.
 _UNLOGGED = frozenset(
     {

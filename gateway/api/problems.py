@@ -116,6 +116,17 @@ def unsupported_media_type(accepted: str) -> Response:
     )
 
 
+def of_too_many(retry_after_s: int) -> Response:
+    """Build the answer to a client that asks more than it may (RFC 6585 section 4)."""
+    return problem(
+        429,
+        "too-many-requests",
+        _("Demasiados pedidos"),
+        detail=_("Espere lo que dice Retry-After e intente de nuevo."),
+        headers={"Retry-After": str(retry_after_s)},
+    )
+
+
 def of_unavailable(_error: AuditUnavailable | None = None) -> Response:
     """Build the answer when the log or the database cannot be written: nothing is released."""
     return problem(

@@ -137,6 +137,7 @@ def domain_caller(verified: VerifiedCaller) -> Caller:
         user_verified=isinstance(operator, VerifiedOperator),
         roles=frozenset({"system"}) if operator is None else operator.roles,
         assurance=verified.assurance,
+        pilot=verified.pilot,
         authenticated_at=operator.authenticated_at if isinstance(operator, VerifiedOperator) else None,
     )
 

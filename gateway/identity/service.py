@@ -261,9 +261,7 @@ async def list_clients(connection: AsyncConnection) -> list[Client]:
 
 async def claim_assertion(connection: AsyncConnection, client_id: str, jti: str, expires_at: datetime) -> bool:
     """Mark an assertion as used; return False if it had been used before (RFC 7523 section 3, item 7)."""
-    claimed = await connection.execute(
-        _CLAIM_ASSERTION, {"client_id": client_id, "jti": jti, "expires_at": expires_at}
-    )
+    claimed = await connection.execute(_CLAIM_ASSERTION, {"client_id": client_id, "jti": jti, "expires_at": expires_at})
     return claimed.first() is not None
 
 

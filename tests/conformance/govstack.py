@@ -36,7 +36,7 @@ from gateway.vault import write_secret
 from schemas.ids import uuid7
 from tests.acceptance.bad_input import new_key
 
-PERSONS, SEED = 60, 7
+PERSONS, SEED = 200, 7
 MACHINE = Actor(institution=None, user="uid:0")
 #: An agreement on consent: SNPP may ask PN-IDENT for identities.
 AGREEMENT = "DEMO-SNPP-IDENT"

@@ -246,6 +246,18 @@ async def test_required_parameters_and_bodies_are_those_of_the_openapi(contract:
         assert (each.message is not None) == ("requestBody" in published), each.path
 
 
+async def test_our_own_description_names_the_parameters_of_the_openapi(
+    bb: BuildingBlock, contract: dict[str, Any]
+) -> None:
+    described = (await bb.http.get("/openapi.json")).json()["paths"]
+    for method, path in WRITTEN:
+        published = contract["paths"][path][method.lower()].get("parameters", [])
+        ours = {(p["name"], p["in"]) for p in described[PREFIX + path][method.lower()].get("parameters", [])}
+        theirs = {(p["name"], p["in"]) for p in published if p["name"] != "revisionId"}
+        # The OpenAPI speaks of the header with the person's id in words only, and names it nowhere.
+        assert {each for each in ours if each[1] != "header"} == theirs, path
+
+
 @pytest.mark.parametrize(("method", "path"), WRITTEN)
 async def test_an_operation_answers_as_the_openapi_says(
     walked: Answers, contract: dict[str, Any], method: str, path: str
@@ -301,6 +313,26 @@ async def test_a_signed_consent_opens_the_next_decision_and_its_withdrawal_close
     assert await bb.discloses(person) == 404
 
 
+async def test_a_signature_sent_again_consents_to_nothing_again(bb: BuildingBlock) -> None:
+    person = bb.adult()
+    who = await bb.individual(person)
+    path, pair = "/service/individual/record/consent-record/", await bb.signed(who)
+    first, again = [await bb.told("POST", path, pair) for _time in range(2)]
+    assert first["consentRecord"] == again["consentRecord"]
+    assert first["signature"]["id"] == again["signature"]["id"]
+    await bb.told("DELETE", "/service/individual/record/", individual=who)
+    replayed = await bb.told("POST", path, pair)
+    assert replayed["consentRecord"]["optIn"] is False
+    asked = await bb.told("POST", f"/service/individual/record/data-agreement/{AGREEMENT}/", individualId=who)
+    other = f"{path}{asked['consentRecord']['id']}/signature/"
+    ready = (await bb.told("POST", other, {"signature": {}}, individual=who))["signature"]
+    moved = {"signature": {**pair["signature"], "id": ready["id"]}}
+    assert (await bb.ask("PUT", other, moved, individual=who)).status_code == 400
+    assert await bb.discloses(person) == 404
+    await bb.told("POST", path, await bb.signed(who))
+    assert await bb.discloses(person) == 200
+
+
 async def test_what_our_own_face_withdraws_is_withdrawn_here(bb: BuildingBlock) -> None:
     who = await bb.individual(bb.adult())
     stored = await bb.told("POST", "/service/individual/record/consent-record/", await bb.signed(who))
@@ -344,33 +376,36 @@ async def test_a_refusal_is_recorded_as_one(bb: BuildingBlock) -> None:
     told = await bb.told("PUT", path, {"consentRecord": {"optIn": False}}, individual=who)
     assert told["consentRecord"]["optIn"] is False
     assert json.loads(told["revision"]["serializedSnapshot"])["objectData"]["optIn"] is False
+    late = await bb.ask("POST", f"{path}signature/", {"signature": {}}, individual=who)
+    assert late.json()["type"] == "urn:siis:problem:answered"
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "code"),
     [
-        {"signature": ""},
-        {"verificationSignedBy": ""},
-        {"verificationPayload": '{"dataAgreement":"DEMO-SNPP-IDENT"}'},
-        {"verificationPayloadHash": "0" * 64},
-        {"payload": "{}"},
-        {"payload": "[" * 3000},
-        {"verificationSignedAs": "delegate"},
+        ({"signature": ""}, "unsigned"),
+        ({"verificationSignedBy": ""}, "unsigned"),
+        ({"verificationPayload": '{"dataAgreement":"DEMO-SNPP-IDENT"}'}, "other-payload"),
+        ({"verificationPayloadHash": "0" * 64}, "other-payload"),
+        ({"payload": "{}"}, "other-payload"),
+        ({"payload": "[" * 3000}, "other-payload"),
+        ({"verificationSignedAs": "delegate"}, "not-found"),
+        ({"verificationSignedAs": "king"}, "invalid-message"),
     ],
 )
 async def test_a_signature_that_is_none_or_over_something_else_stores_nothing(
-    bb: BuildingBlock, changes: dict[str, Any]
+    bb: BuildingBlock, changes: dict[str, Any], code: str
 ) -> None:
-    who = await bb.individual(bb.people[0])
+    who = await bb.individual(bb.adult())
     pair = await bb.signed(who, **changes)
     answer = await bb.ask("POST", "/service/individual/record/consent-record/", pair)
-    assert answer.status_code == 400, answer.text
+    assert (answer.status_code, answer.json()["type"]) == (400, f"urn:siis:problem:{code}")
     assert (await bb.told("GET", "/service/individual/record/consent-record/", individual=who))["consentRecords"] == []
 
 
 async def test_a_draft_of_an_earlier_revision_cannot_be_signed(bb: BuildingBlock) -> None:
     await activate(bb, "SNPP-OLD")
-    who = await bb.individual(bb.people[0])
+    who = await bb.individual(bb.adult())
     path = "/service/individual/record/consent-record/"
     old = await bb.told("POST", f"{path}draft/", individualId=who, dataAgreementId="SNPP-OLD")
     changed = data_agreement("SNPP-OLD", dpia="https://snpp.gov.py/eipd/8")
@@ -400,10 +435,10 @@ async def test_only_a_representative_signs_for_a_minor(bb: BuildingBlock) -> Non
     who = (await bb.told("POST", "/service/individual/", named))["individual"]["id"]
     path = "/service/individual/record/consent-record/"
     alone = await bb.ask("POST", path, await bb.signed(who))
-    assert alone.status_code == 400
+    assert alone.json()["errors"][0]["pointer"] == "/representation"
     other = await bb.individual(bb.adult())
     stranger = await bb.signed(who, verificationSignedAs="delegate", verificationSignedBy=other)
-    assert (await bb.ask("POST", path, stranger)).status_code == 400
+    assert (await bb.ask("POST", path, stranger)).json()["type"] == "urn:siis:problem:mandate"
     hers = await bb.signed(who, verificationSignedAs="delegate", verificationSignedBy=mother)
     assert (await bb.told("POST", path, hers))["consentRecord"]["optIn"] is True
 

@@ -146,9 +146,9 @@ async def test_everybody_is_named_once_however_many_entries_there_are(office: Of
             at=at,
             policy_version="v",
             subject=person,
-            actor={"client": "mds-1" if number == 2 else "mec-1", "institution": "MDS"},
+            actor={"client": "mds-1" if number else "mec-1", "institution": "MDS"},
         )
-        # Three entries each, of which only the last is in scope: groups of rows end in the middle of a person.
+        # Three entries each, of which the last two are in scope: groups of rows end in the middle of a person.
         for number in range(3)
         for person in people
     ]

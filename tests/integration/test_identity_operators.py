@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from integration.identity_database import ISSUER, Deployment, Registered, forged, new_key, register, tampered
 
+from gateway.api.request import domain_caller
 from gateway.identity import service
 from gateway.identity.assertions import client_assertion, operator_assertion
 from gateway.identity.errors import OperatorError, TokenError
@@ -176,3 +178,17 @@ async def test_operator_of_a_client_disabled_meanwhile_is_refused(deployment: De
     await deployment.directory.load()
     with pytest.raises(TokenError, match=r"^client-disabled$"):
         deployment.checker.with_operator(caller, assertion=assertion, claimed=None)
+
+
+async def test_time_of_the_login_is_kept_and_one_still_to_come_is_refused(deployment: Deployment) -> None:
+    client = await register(deployment)
+    caller, now = await caller_of(deployment, client), int(deployment.clock().timestamp())
+    for at in (now - 3600, now + 60):
+        assertion = client.sign(claims_of(client, deployment, auth_time=at), typ=OPERATOR_TYPE)
+        proven = deployment.checker.with_operator(caller, assertion=assertion, claimed=None)
+        assert isinstance(proven.operator, VerifiedOperator)
+        assert proven.operator.authenticated_at == datetime.fromtimestamp(at, UTC)
+        assert domain_caller(proven).authenticated_at == proven.operator.authenticated_at
+    for wrong, reason in ((now + 61, "early"), ("hoy", "claims"), (True, "claims"), (-1, "claims")):
+        assertion = client.sign(claims_of(client, deployment, auth_time=wrong), typ=OPERATOR_TYPE)
+        refused(deployment, caller, assertion, reason)

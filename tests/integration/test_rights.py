@@ -499,6 +499,8 @@ async def test_what_is_open_after_its_last_day_is_overdue_and_counted_per_instit
 
     office.at = START + timedelta(days=30, hours=13)
     assert not await late()
+    before = await office.rights.count_overdue(before)
+    assert counted("MDS") == 0
     office.at += timedelta(hours=1)
     assert await late()
     seen = await office.rights.count_overdue(before)

@@ -1,4 +1,4 @@
-"""The edges of the decision, each once, and the trace by which it is explained (found by mutation: tests/mutation.md)."""
+"""The edges of the decision, each once, and the trace that explains it; found by mutation (tests/mutation.md)."""
 
 from __future__ import annotations
 

@@ -134,12 +134,41 @@ def test_unknown_codes_are_refused() -> None:
         "withheld-reasons",
         "roles",
         "scopes",
+        "labels",
+        "treatments",
+        "obligations",
+        "emergency-reasons",
+        "consent-problems",
+        "consent-channels",
+        "consent-end-reasons",
+        "representation-end-reasons",
+        "notices",
+        "rights",
+        "rights-outcomes",
+        "breach-kinds",
     ],
 )
 def test_every_code_has_a_spanish_and_an_english_label(name: str) -> None:
     for code, properties in code_list(name).items():
         assert properties["es"], code
         assert properties["en"], code
+
+
+def test_fields_roles_and_compartments_use_labels_and_treatments_that_exist() -> None:
+    labels, treatments = code_list("labels"), code_list("treatments")
+    for dataset, spec in code_list("datasets").items():
+        for field, told in spec["fields"].items():
+            assert told["label"] in labels, (dataset, field)
+            assert told.get("reduced", "keep") in treatments, (dataset, field)
+    for institution, roles in code_list("compartments").items():
+        assert institution in code_list("institutions")
+        for role, held in roles.items():
+            assert role in code_list("roles")
+            assert all(labels[label]["compartment"] for label in held), (institution, role)
+    for label in labels.values():
+        assert set(label.get("bases", ())) <= set(code_list("legal-bases"))
+    for role in code_list("roles").values():
+        assert {*role.get("granted_by", ()), *role.get("excludes", ())} <= set(code_list("roles"))
 
 
 def test_services_belong_to_institutions_and_categories_that_exist() -> None:

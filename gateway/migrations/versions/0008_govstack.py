@@ -64,6 +64,12 @@ def upgrade() -> None:
         sa.Column("record", sa.Uuid(), nullable=False),
         sa.Column("answer", sa.Uuid(), nullable=True, comment="null while it is not signed"),
         sa.Column("document", sa.LargeBinary(), nullable=False, comment="the Signature object"),
+        sa.Column(
+            "sha256",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="of the signed object, which counts once; null while it is not signed",
+        ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         schema="siis",
@@ -87,7 +93,8 @@ def upgrade() -> None:
         ("govstack_webhook_institution", "govstack_webhook", ["institution", "id"]),
     ):
         op.create_index(name, table, columns, unique=False, schema="siis")
-    op.create_index("govstack_signature_record", "govstack_signature", ["record"], unique=True, schema="siis")
+    for name, column in (("govstack_signature_record", "record"), ("govstack_signature_once", "sha256")):
+        op.create_index(name, "govstack_signature", [column], unique=True, schema="siis")
 
 
 def downgrade() -> None:

@@ -78,9 +78,11 @@ signature = Table(
     Column("record", Uuid, nullable=False),
     Column("answer", Uuid, comment="null while it is not signed"),
     Column("document", LargeBinary, nullable=False, comment="the Signature object"),
+    Column("sha256", LargeBinary, comment="of the signed object, which counts once; null while it is not signed"),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Index("govstack_signature_record", "record", unique=True),
     Index("govstack_signature_answer", "answer"),
+    Index("govstack_signature_once", "sha256", unique=True),
 )
 
 webhook = Table(
