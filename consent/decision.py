@@ -96,7 +96,8 @@ def _ordinary(
     if not shared(views):
         trace.append("fields:none")
         best = narrowest(views)
-        return _denied(policy, ("fields",), trace, ref=best.grant.ref, withheld=_withheld(request, _NOTHING, views))
+        withheld = _withheld(request, _NOTHING, (view.stopped for view in views))
+        return _denied(policy, ("fields",), trace, ref=best.grant.ref, withheld=withheld)
     reasons = subject.refusals(request, facts, policy, request.basis)
     trace.append(_step("person", reasons))
     if reasons:

@@ -7,17 +7,14 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-import psycopg
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.database import Database
+from gateway.following import follow
 from gateway.identity import service
 from gateway.identity.errors import DirectoryUnavailable
 from gateway.identity.models import Client
 
-POLL_SECONDS = 60
-RETRY_SECONDS = 2
 # Beyond this age a disabled client might still be let in, so nobody is.
 MAX_AGE_SECONDS = 180
 
@@ -66,44 +63,14 @@ class ClientDirectory:
             self._stale_at = started + MAX_AGE_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep up with changes until ``stop``: listens, reads at least once a minute, reconnects when cut off."""
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            while not stop.is_set():
-                try:
-                    await self._follow(stopped)
-                except (psycopg.Error, SQLAlchemyError, OSError) as error:
-                    _log.warning("client_directory_cut_off", error=type(error).__name__)
-                    await asyncio.wait((stopped,), timeout=RETRY_SECONDS)
-        finally:
-            stopped.cancel()
+        """Keep up with changes until ``stop``."""
+        await follow(self._database.url, service.CHANNEL, self._read, stop)
 
-    async def _follow(self, stopped: asyncio.Task[bool]) -> None:
-        # A connection of its own: a listening one must never go back to the pool.
-        async with await psycopg.AsyncConnection.connect(
-            self._database.url, autocommit=True, connect_timeout=5
-        ) as listener:
-            while not stopped.done():
-                # Listening again shows a dead connection; reading comes after it, so that no change is missed.
-                await listener.execute(f"LISTEN {service.CHANNEL}")
-                await self.load()
-                async with self._database.transaction() as connection:
-                    await service.purge_expired(connection, self._now())
-                change = asyncio.create_task(_next_change(listener))
-                try:
-                    await asyncio.wait((change, stopped), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not change.done():
-                        change.cancel()
-                        await asyncio.wait((change,))
-                if not change.cancelled():
-                    change.result()
+    async def _read(self) -> None:
+        await self.load()
+        async with self._database.transaction() as connection:
+            await service.purge_expired(connection, self._now())
 
     def _same_or(self, fresh: Client) -> Client:
         known = self._clients.get(fresh.id)
         return known if known == fresh else fresh
-
-
-async def _next_change(listener: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
-    async for _ in listener.notifies(timeout=POLL_SECONDS, stop_after=1):
-        pass

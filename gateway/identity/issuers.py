@@ -11,16 +11,16 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import httpx
-import psycopg
 import structlog
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.yamlfile import YamlFile
 from gateway.database import Database
+from gateway.following import follow
 from gateway.identity.errors import DirectoryUnavailable
 from gateway.identity.issuer_tables import token_issuer
 from gateway.identity.models import HIGHEST_ASSURANCE, LOWEST_ASSURANCE
@@ -30,8 +30,6 @@ from schemas.text import _
 
 CHANNEL = "siis_issuers"
 CITIZEN = "citizen"
-POLL_SECONDS = 60
-RETRY_SECONDS = 2
 # Beyond this age a disabled issuer might still be believed, so none is.
 MAX_AGE_SECONDS = 180
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -290,41 +288,8 @@ class IssuerDirectory:
         self._changed.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep up with changes until ``stop``: listens, reads at least once a minute, reconnects when cut off."""
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            while not stop.is_set():
-                try:
-                    await self._follow(stopped)
-                except (psycopg.Error, SQLAlchemyError, OSError) as error:
-                    _log.warning("issuer_directory_cut_off", error=type(error).__name__)
-                    await asyncio.wait((stopped,), timeout=RETRY_SECONDS)
-        finally:
-            stopped.cancel()
-
-    async def _follow(self, stopped: asyncio.Task[bool]) -> None:
-        # A connection of its own: a listening one must never go back to the pool.
-        async with await psycopg.AsyncConnection.connect(
-            self._database.url, autocommit=True, connect_timeout=5
-        ) as listener:
-            while not stopped.done():
-                # Listening again shows a dead connection; reading comes after it, so that no change is missed.
-                await listener.execute(f"LISTEN {CHANNEL}")
-                await self.load()
-                change = asyncio.create_task(_next_change(listener))
-                try:
-                    await asyncio.wait((change, stopped), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not change.done():
-                        change.cancel()
-                        await asyncio.wait((change,))
-                if not change.cancelled():
-                    change.result()
-
-
-async def _next_change(listener: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
-    async for _notice in listener.notifies(timeout=POLL_SECONDS, stop_after=1):
-        pass
+        """Keep up with changes until ``stop``."""
+        await follow(self._database.url, CHANNEL, self.load, stop)
 
 
 async def _notify(connection: AsyncConnection, issuer: str) -> None:

@@ -19,8 +19,8 @@ from adapters.registry import SHIPPED
 from audit.integrator import integrate_once
 from gateway.cli.app import app
 from gateway.cli.context import open_context
-from gateway.runtime import load_signer
 from gateway.migrations import head
+from gateway.runtime import load_signer
 from gateway.settings import load_settings
 from tests.acceptance.command_line import Siis, clean
 

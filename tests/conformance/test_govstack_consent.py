@@ -528,7 +528,8 @@ async def test_a_policy_over_an_active_agreement_cannot_be_deleted(bb: BuildingB
 
 
 async def test_an_institution_that_is_no_party_finds_what_it_finds_of_nothing(bb: BuildingBlock) -> None:
-    who = await bb.individual(bb.adult())
+    person = bb.adult()
+    who = await bb.individual(person)
     stored = await bb.told("POST", "/service/individual/record/consent-record/", await bb.signed(who))
     record_id, nothing = stored["consentRecord"]["id"], str(uuid7())
     outside: dict[str, Any] = {"of": "MTESS", "staff": "officer"}
@@ -544,8 +545,14 @@ async def test_an_institution_that_is_no_party_finds_what_it_finds_of_nothing(bb
     for path in ("/service/verification/consent-records/", "/audit/consent-records/"):
         assert (await bb.told("GET", path, **outside))["consentRecords"] == []
     assert (await bb.told("GET", "/service/individuals/", **outside))["individuals"] == []
-    foreign = await bb.ask("GET", "/service/individual/record/consent-record/", of="MTESS", individual=who)
-    assert foreign.status_code == 400
+    path = "/service/individual/record/consent-record/"
+    assert (await bb.ask("GET", path, of="MTESS", individual=who)).status_code == 400
+    # It may know the person, too: what they answered to others stays with them.
+    named = {"individual": {"externalId": person.cedula, "externalIdType": "cedula"}}
+    await bb.told("POST", "/service/individual/", named, of="MTESS")
+    assert (await bb.told("GET", path, of="MTESS", individual=who))["consentRecords"] == []
+    for area in ("service/verification", "audit"):
+        assert (await bb.ask("GET", f"/{area}/consent-record/{record_id}/", **outside)).status_code == 400
 
 
 async def test_a_sealed_case_is_as_one_that_is_not_there(bb: BuildingBlock) -> None:

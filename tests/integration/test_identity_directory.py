@@ -127,7 +127,7 @@ async def test_replay_in_another_process_is_refused(deployment: Deployment, tmp_
 async def test_listener_that_is_cut_off_comes_back_and_misses_nothing(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.identity.directory.RETRY_SECONDS", 0)
+    monkeypatch.setattr("gateway.following.RETRY_SECONDS", 0)
     client = await register(deployment)
     token = await deployment.token(client)
     async with following(deployment):
