@@ -105,6 +105,8 @@ def _measure(folder: Path, settings: Settings, rounds: int, seconds: int) -> dic
     issuer = Issuer(f"http://127.0.0.1:{port}")
     asyncio.run(_prepare(settings, f"http://127.0.0.1:{producer}"))
     environment = {"SIIS_DATA_DIR": str(settings.data_dir), "SIIS_ISSUER": issuer.url, "SIIS_PORT": str(port)}
+    # One client asks for all of them here.
+    environment["SIIS_CLIENT_RATE"] = "100000"
     nginx = ["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
     serve = [sys.executable, "-m", "gateway.cli", "serve"]
     fastapi = [sys.executable, "-m", "bench.proxy", str(proxy), f"http://127.0.0.1:{producer}"]

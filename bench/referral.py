@@ -76,6 +76,8 @@ def _measure(folder: Path, settings: Settings, processes: Processes, seconds: in
     url = embedded.start(settings.data_dir).url(embedded.APPLICATION)
     port = issuer.url.rsplit(":", 1)[1]
     environment = {"SIIS_DATA_DIR": str(settings.data_dir), "SIIS_ISSUER": issuer.url, "SIIS_PORT": port}
+    # One client sends all of them here.
+    environment["SIIS_CLIENT_RATE"] = "100000"
     command = [sys.executable, "-m", "gateway.cli"]
     with running([*command, "serve"], core=PROGRAM_CORE, environment=environment):
         wait_for(f"{issuer.url}/health/ready")

@@ -1,5 +1,5 @@
 """Writes the tables of docs/reference that repeat what the code knows: settings, referral states, code lists,
-manifest keys, converters.
+manifest keys, converters, the operations of the GovStack face.
 
 Run ``python deploy/reference.py`` after a change to one of them; a test compares the pages with the code.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.converters import CONVERTERS
+from gateway.api.consent_bb import OPERATIONS, PREFIX
 from gateway.referrals import states
 from gateway.settings import Settings
 from schemas.codes import code_list
@@ -34,6 +35,8 @@ _MEANING = {
     "recorder": "Name of this process in the entries of the audit log",
     "log_origin": "Name of the audit log in its checkpoints; stays the same for the life of the log",
     "max_body_bytes": "Largest body of a request",
+    "trusted_proxies": "Networks of our reverse proxies; only from there are `Client-Cert` and `X-Forwarded-For` believed",
+    "client_rate": "Requests that one client may make per second, in each process; twice as many at once",
     "worker_metrics_port": "Port where the worker shows Prometheus metrics, on the host of `SIIS_HOST`; 0: none.",
     "worker_concurrency": "Deliveries that one worker makes at once",
     "poll_interval_s": "Seconds between two polls of a recipient",
@@ -105,6 +108,8 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _expected(spec: dict[str, Any]) -> str:
     options = [option for option in spec.get("anyOf", [spec]) if option.get("type") != "null"]
     [one] = options
+    if one["type"] == "array":
+        return "networks in CIDR form, separated by commas"
     text = {"string": "text", "integer": "whole number", "number": "number"}[one["type"]]
     if one.get("format") == "path":
         text = "path"
@@ -123,9 +128,13 @@ def settings() -> str:
     for name, spec in properties.items():
         default = spec.get("default")
         rows.append(
-            (f"`SIIS_{name.upper()}`", _MEANING[name], _expected(spec), "" if default is None else f"`{default}`")
+            (f"`SIIS_{name.upper()}`", _MEANING[name], _expected(spec), f"`{default}`" if default else _nothing(default))
         )
     return _table(("Setting", "What it is", "Expected", "Default"), rows)
+
+
+def _nothing(default: object) -> str:
+    return f"`{default}`" if isinstance(default, int | float) else ""
 
 
 def state_diagram() -> str:
@@ -173,6 +182,10 @@ def _ticks(values: Iterable[str]) -> str:
     return ", ".join(f"`{value}`" for value in values)
 
 
+def _term(spec: dict[str, Any]) -> str:
+    return f"{spec['days']} days" if "days" in spec else f"{spec['working_days']} working days"
+
+
 def fields() -> str:
     """Return the fields of every dataset."""
     rows = [
@@ -181,6 +194,20 @@ def fields() -> str:
         for field, label in spec["fields"].items()
     ]
     return _table(("Dataset", "Field", "Spanish", "English", "Label"), rows)
+
+
+def consent_bb() -> str:
+    """Return the operations of the GovStack face."""
+    rows = [
+        (
+            f"`{each.method} {PREFIX}{each.path}`",
+            " or ".join(f"`{scope}`" for scope in each.scopes),
+            " or ".join(f"`{action}`" for action in each.actions),
+            (each.handler.__doc__ or "").partition("\n")[0].rstrip("."),
+        )
+        for each in OPERATIONS
+    ]
+    return _table(("Operation", "Scope", "Role action", "What it does"), rows)
 
 
 def manifest() -> str:
@@ -231,12 +258,42 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "roles": _codes(
         "roles",
         may=lambda spec: _ticks(spec["actions"]),
+        granted_by=lambda spec: _ticks(spec.get("granted_by", ())),
+        not_beside=lambda spec: _ticks(spec.get("excludes", ())),
         for_another_institution=lambda spec: "yes" if spec.get("acts_for_others") else "",
     ),
+    "labels": _codes(
+        "labels",
+        sensitive=lambda spec: "yes" if spec.get("sensitive") else "",
+        compartment=lambda spec: "yes" if spec.get("compartment") else "",
+        lowest_assurance=lambda spec: str(spec.get("minimum_assurance", "")),
+        bases=lambda spec: _ticks(spec.get("bases", ())),
+    ),
+    "treatments": _codes("treatments"),
+    "obligations": _codes("obligations"),
+    "emergency-reasons": _codes("emergency-reasons"),
+    "notices": _codes("notices"),
+    "consent-channels": _codes("consent-channels"),
+    "consent-problems": _codes("consent-problems"),
+    "consent-end-reasons": _codes("consent-end-reasons", ends_by=lambda spec: f"`{spec['step']}`"),
+    "representation-end-reasons": _codes("representation-end-reasons", ends_by=lambda spec: f"`{spec['step']}`"),
+    "rights": _codes("rights", term=_term, outcomes=lambda spec: _ticks(spec["outcomes"])),
+    "rights-outcomes": _codes("rights-outcomes", norm_and_reason=lambda spec: "yes" if spec.get("reasoned") else ""),
+    "breach-kinds": _codes("breach-kinds"),
+    "consent-bb": consent_bb,
     "datasets": _codes("datasets", holder=lambda spec: f"`{spec['holder']}`"),
     "fields": fields,
-    "purposes": _codes("purposes"),
-    "legal-bases": _codes("legal-bases", public_duty=lambda spec: "yes" if spec["public_duty"] else ""),
+    "purposes": _codes(
+        "purposes",
+        dpv=lambda spec: f"`{spec['dpv']}`",
+        who_it_is_matters=lambda spec: "yes" if spec.get("identified", True) else "no",
+    ),
+    "legal-bases": _codes(
+        "legal-bases",
+        dpv=lambda spec: f"`{spec['dpv']}`",
+        public_duty=lambda spec: "yes" if spec["public_duty"] else "",
+        emergencies=lambda spec: "yes" if spec.get("emergency") else "",
+    ),
     "denial-reasons": _codes("denial-reasons", the_caller_sees=lambda spec: "404" if spec["subject"] else "403"),
     "withheld-reasons": _codes("withheld-reasons"),
     "institutions": _codes("institutions"),

@@ -32,6 +32,7 @@ from gateway.api.proofs import settle_proofs
 from gateway.api.request import Door
 from gateway.runtime import Runtime
 from gateway.standards.fhir.service import FhirIntake
+from gateway.standards.govstack import webhooks
 
 _DESCRIPTION = (
     "Pasarela de interoperabilidad del SIIS: consultas con decisión previa, referencias que se cierran y un registro "
@@ -68,6 +69,8 @@ def create_app(runtime: Runtime) -> ASGIApp:
     app.include_router(rights.build_router(door, runtime.rights))
     app.include_router(breaches.build_router(door, runtime.breaches))
     app.include_router(decisions.build_router(door, runtime.explanations))
+    # Whichever face a person answers at, webhooks of the building block learn of it.
+    runtime.governance.followers.append(webhooks.tell)
     app.include_router(consent_bb.build_router(door, runtime.governance, runtime.vault, runtime.refusals))
     app.include_router(health.build_router(runtime.database))
     for kind, answering in answers.by_kind.items():

@@ -221,7 +221,6 @@ class _Face:
             bodies.append(body)
             if said is None:
                 raise TypeError("what is logged must say what happened")
-            await webhooks.tell(connection, said)
             return said
 
         done = await self._governance.change(caller, operation.actions, work, correlation=correlation(request))

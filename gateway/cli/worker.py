@@ -26,6 +26,7 @@ def worker() -> None:
 async def _work() -> None:
     from gateway.delivery.worker import run_jobs
     from gateway.runtime import open_runtime
+    from gateway.standards.govstack.webhooks import Calls, add_task
 
     settings = load_settings()
     if settings.worker_metrics_port:
@@ -40,4 +41,13 @@ async def _work() -> None:
         tasks.create_task(runtime.replies.run(runtime.adapters, settings.poll_interval_s, stop))
         tasks.create_task(runtime.registers.run(runtime.adapters, settings.poll_interval_s, stop))
         concurrency = settings.worker_concurrency
-        tasks.create_task(run_jobs(runtime.database.url, runtime.delivery, concurrency=concurrency, stop=stop))
+        calls = Calls(runtime.database, runtime.vault)
+        tasks.create_task(
+            run_jobs(
+                runtime.database.url,
+                runtime.delivery,
+                concurrency=concurrency,
+                stop=stop,
+                more=[lambda jobs: add_task(jobs, calls)],
+            )
+        )

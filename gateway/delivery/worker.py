@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import procrastinate
@@ -20,14 +21,24 @@ STALLED_S = 8.0
 _AWAY_S = 1.0
 
 
-async def run_jobs(url: str, delivery: Delivery, *, concurrency: int, stop: asyncio.Event) -> None:
-    """Work off delivery jobs until ``stop`` is set; running ones are finished first.
+async def run_jobs(
+    url: str,
+    delivery: Delivery,
+    *,
+    concurrency: int,
+    stop: asyncio.Event,
+    more: Sequence[Callable[[procrastinate.App], None]] = (),
+) -> None:
+    """Work off delivery jobs until ``stop`` is set; running ones are finished first. ``more`` add other tasks.
 
     A database that goes away is waited for: jobs under way then are given back when it returns.
     """
     while not stop.is_set():
         try:
-            await _run_until_stopped(job_app(url), delivery, concurrency, stop)
+            app = job_app(url)
+            for add in more:
+                add(app)
+            await _run_until_stopped(app, delivery, concurrency, stop)
         except (procrastinate.exceptions.ProcrastinateException, psycopg.Error, PoolTimeout, OSError) as error:
             _log.error("delivery.database_away", error=type(error).__name__)
             with contextlib.suppress(TimeoutError):

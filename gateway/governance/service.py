@@ -33,6 +33,8 @@ class Governance:
     ) -> None:
         self.database, self.now = database, now
         self._audit, self._policies = audit, policies
+        #: Who else learns of a change, in its transaction: each gets the connection and what the log says of it.
+        self.followers: list[Callable[[AsyncConnection, dict[str, Any]], Awaitable[None]]] = []
 
     async def authorise(self, caller: Caller, *actions: str) -> Actor:
         """Return who acts, or raise Denied with an entry: the roles in force allow none of these actions."""
@@ -115,6 +117,8 @@ class Governance:
         actor: dict[str, Any],
         correlation: str | None,
     ) -> Receipt:
+        for follow in self.followers:
+            await follow(connection, said)
         subject = said.get("subject")
         entry = evidence.entry(
             said["event"],

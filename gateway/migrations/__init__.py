@@ -53,7 +53,8 @@ def _protect(connection: Connection) -> None:
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA siis, jobs TO {APPLICATION}",
         f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA jobs TO {APPLICATION}",
         # What happened to a referral is told once; what is known of a person is added to, never rewritten.
-        f"REVOKE UPDATE, DELETE ON siis.referral_event, siis.fact, siis.idempotency FROM {APPLICATION}",
+        f"REVOKE UPDATE, DELETE ON siis.referral_event, siis.fact, siis.idempotency, "
+        f"siis.govstack_revision, siis.govstack_agreement FROM {APPLICATION}",
         f"REVOKE DELETE ON siis.rights_request, siis.rights_part, siis.breach, siis.breach_person FROM {APPLICATION}",
         f"REVOKE UPDATE, DELETE ON siis.notice FROM {APPLICATION}",
         f"GRANT UPDATE (seen_at) ON siis.notice TO {APPLICATION}",

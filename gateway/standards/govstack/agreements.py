@@ -28,8 +28,6 @@ from schemas.ids import uuid7
 from schemas.text import _
 from schemas.validation import validate
 
-_MOST_SKIPPED = 10_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extra:
