@@ -197,12 +197,18 @@ def load_consents(url: str, persons: Sequence[tuple[UUID, list[ConsentFact]]]) -
     """Store the consents of the persons who will be asked about."""
     columns = "id, subject, agreement, purposes, fields, labels, state, text_version, language, channel"
     copy = f"COPY consent.consent_record ({columns}, proof_reference, scope_sha256, given_at) FROM STDIN"
-    with psycopg.connect(url) as connection, connection.cursor() as cursor, cursor.copy(copy) as rows:
-        connection.execute("ALTER TABLE consent.consent_record DISABLE TRIGGER USER")
-        for person, facts in persons:
-            for fact in facts:
-                named = (list(fact.purposes), list(fact.fields), list(fact.labels), fact.state, "1", "es", "in-person")
-                rows.write_row((fact.id, person, fact.agreement, *named, "form", fact.scope_sha256, fact.given_at))
+    with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        # Nobody listens, and a notice for each of millions would fill the queue.
+        cursor.execute("ALTER TABLE consent.consent_record DISABLE TRIGGER USER")
+        with cursor.copy(copy) as rows:
+            _write(rows, persons)
+
+
+def _write(rows: psycopg.Copy, persons: Sequence[tuple[UUID, list[ConsentFact]]]) -> None:
+    for person, facts in persons:
+        for fact in facts:
+            named = (list(fact.purposes), list(fact.fields), list(fact.labels), fact.state, "1", "es", "in-person")
+            rows.write_row((fact.id, person, fact.agreement, *named, "form", fact.scope_sha256, fact.given_at))
 
 
 def load_others(url: str, number: int) -> None:

@@ -285,7 +285,7 @@ def _permitted(
 ) -> Decision:
     """Issue the permit, with what all agreements together ask for: how fields leave and how long they may be kept."""
     grant = narrowest(views).grant
-    treatments = strictest(treatments_of(request, view.grant, policy) for view in views)
+    treatments = strictest(how for view in views if (how := treatments_of(request, view.grant, policy)))
     terms = [view.grant.retention_days for view in views if view.grant.retention_days is not None]
     if terms:
         obligations.append(RETENTION)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from consent.models import FETCH, Caller, Request
-from consent.policy import Grant, Policy
+from consent.policy import Grant, LabelRule, Policy
 
 CONSENT = "consent"
 LOWEST_ASSURANCE = 1
@@ -92,9 +92,11 @@ def view_of(
     if not asked <= grant.visible:
         for name in asked - grant.visible:
             stopped[name] = "label-not-covered" if name in grant.agreed else "not-in-agreement"
-    if grant.guarded:
-        for name in grant.guarded.keys() & asked:
-            why = _label_refusal(request, grant, name, roles, policy, basis)
+    guarded = grant.guarded.keys() & asked
+    if guarded:
+        assurance, held = assurance_of(request.caller), _compartments(request, grant, roles, policy)
+        for name in guarded:
+            why = _label_refusal(grant.guarded[name], assurance, held, basis)
             if why:
                 stopped[name] = why
     if request.purpose in policy.unidentified:
@@ -107,21 +109,20 @@ def view_of(
     return View(grant, asked.difference(stopped) if stopped else asked, stopped)
 
 
-def _label_refusal(
-    request: Request, grant: Grant, name: str, roles: frozenset[str], policy: Policy, basis: str
-) -> str | None:
+def _compartments(request: Request, grant: Grant, roles: frozenset[str], policy: Policy) -> frozenset[str]:
+    """Return the labels held by the roles that act; the recipient's: a platform in between opens nothing by its own."""
+    return _NOTHING.union(
+        *(policy.compartments.get((request.requester, role), _NOTHING) for role in roles & grant.roles)
+    )
+
+
+def _label_refusal(rule: LabelRule, assurance: int, held: frozenset[str], basis: str) -> str | None:
     """Say what a field's label asks for that the request does not have: basis, assurance or a role's compartment."""
-    rule = grant.guarded[name]
     if rule.bases and basis not in rule.bases:
         return "label-basis"
-    if assurance_of(request.caller) < rule.minimum_assurance:
+    if assurance < rule.minimum_assurance:
         return "label-assurance"
-    if rule.compartment:
-        # The compartment is the recipient's: a platform in between opens nothing by its own.
-        held = (policy.compartments.get((request.requester, role), _NOTHING) for role in roles & grant.roles)
-        if not any(rule.label in labels for labels in held):
-            return "compartment"
-    return None
+    return "compartment" if rule.compartment and rule.label not in held else None
 
 
 def treatments_of(request: Request, grant: Grant, policy: Policy) -> Mapping[str, str]:
@@ -143,9 +144,9 @@ def strictest(treatments: Iterable[Mapping[str, str]]) -> dict[str, str]:
     return merged
 
 
-def shared(views: Iterable[View]) -> frozenset[str]:
+def shared(views: list[View]) -> frozenset[str]:
     """Return the fields that all agreements open: where two contradict each other, the narrower wins."""
-    return frozenset.intersection(*(view.open for view in views))
+    return views[0].open if len(views) == 1 else frozenset.intersection(*(view.open for view in views))
 
 
 def narrowest(views: list[View]) -> View:

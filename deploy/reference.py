@@ -203,7 +203,7 @@ def consent_bb() -> str:
             f"`{each.method} {PREFIX}{each.path}`",
             " or ".join(f"`{scope}`" for scope in each.scopes),
             " or ".join(f"`{action}`" for action in each.actions),
-            (each.handler.__doc__ or "").partition("\n")[0].rstrip("."),
+            (each.handler.__doc__ or "").partition("\n")[0].rstrip(".").replace("``", "`"),
         )
         for each in OPERATIONS
     ]

@@ -316,15 +316,23 @@ def _consent(agreement: Agreement) -> str:
 
 
 def _role(role: str, tables: Tables) -> str:
-    """A role that counts: claimed by the institution's word, or granted here and claimed by a known operator."""
+    """A role that counts: granted here to a known operator who acts in it, or the institution's word is enough for it.
+
+    The institution's word is nothing to whoever holds a role here that excludes the other.
+    """
     claimed = f"principal.caller.roles.contains({_text(role)})"
     if role == "citizen":
         return f"(principal.caller.own_token && {claimed})"
     if not tables["roles"][role].get("granted_by"):
-        return f"(!principal.caller.own_token && {claimed})"
-    holder = f"principal.caller.holder has {_text(role)} && principal.caller.holder[{_text(role)}] > principal.now"
+        excluding = [each for each, spec in tables["roles"].items() if role in spec.get("excludes", ())]
+        return f"(!principal.caller.own_token && {claimed} && !{_any(_holds(each) for each in excluding)})"
+    holder = _holds(role)
     acting = f"(!(principal.caller has user) || principal.caller.verified && {claimed})"
     return f"(!principal.caller.own_token && {holder} && {acting})"
+
+
+def _holds(role: str) -> str:
+    return f"(principal.caller.holder has {_text(role)} && principal.caller.holder[{_text(role)}] > principal.now)"
 
 
 def _who_may(verb: str, tables: Tables) -> str:

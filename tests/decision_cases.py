@@ -102,14 +102,15 @@ def draw_tables(random: Random) -> Tables:
         before = random.choice(list(agreements.values())) if agreements and random.random() < 0.6 else None
         agreements[code] = _agreement(random, code, before)
     holders = [*((each, "ana") for each in INSTITUTIONS), *((each, "client:core") for each in INSTITUTIONS)]
-    granted = ("emergency", "intermediary", "auditor", "administrator")
+    # Most may act for others and in emergencies; few hold what excludes their other roles.
+    granted = {"emergency": 0.9, "intermediary": 0.9, "administrator": 0.3, "auditor": 0.05}
     return Tables(
         agreements=tuple(agreements.values()),
         suspended=frozenset(_some(random, INSTITUTIONS, 0.015)),
         assignments={
             holder: tuple(Assignment(role, random.choice((None, None, None, _near(random)))) for role in held)
             for holder in holders
-            if (held := _some(random, granted, 0.9))
+            if (held := [role for role, chance in granted.items() if random.random() < chance])
         },
         compartments={
             (institution, role): frozenset(_some(random, _LABELS, 0.6))
