@@ -93,7 +93,7 @@ def _ordinary(
     if isinstance(fitting, str):
         return _denied(policy, (fitting,), trace)
     views = [view_of(request, asked, grant, roles, policy, request.basis) for grant in fitting]
-    if not shared(views):
+    if not _opened(request, views):
         trace.append("fields:none")
         best = narrowest(views)
         withheld = _withheld(request, _NOTHING, (view.stopped for view in views))
@@ -104,6 +104,14 @@ def _ordinary(
         withheld = dict.fromkeys(request.fields, "objection") if "objection" in reasons else {}
         return _denied(policy, reasons, trace, hides_subject=True, ref=views[0].grant.ref, withheld=withheld)
     return _release(request, views, facts, policy, trace)
+
+
+def _opened(request: Request, views: list[View]) -> bool:
+    """Say whether the request alone opens anything."""
+    if request.basis != CONSENT:
+        return bool(shared(views))
+    # An agreement narrows only if the person consented under it, which is looked at with the person.
+    return any(view.open for view in views if request.agreement in (None, view.grant.ref.code))
 
 
 def _request_refusals(request: Request, roles: frozenset[str], policy: Policy) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ LEFT JOIN LATERAL (
            representation
     FROM consent.consent_record
     WHERE consent_record.subject = facts.subject AND state <> 'requested'
-    ORDER BY agreement, given_at DESC, (state = 'given')
+    ORDER BY agreement, given_at DESC, (state = 'given'), id DESC
 ) AS record ON true
 """
 

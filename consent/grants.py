@@ -60,6 +60,9 @@ def fitting_grants(
             stage = 6
         else:
             stage = _FITS
+        # An agreement that lists nothing of what was asked narrows the others too: else a caller would ask field by
+        # field. Not on consent, where the person opened each by itself.
+        if stage == _FITS or (stage == _FITS - 1 and request.basis != CONSENT):
             fitting.append(grant)
         trace.append(f"agreement:{grant.ref.code}@{grant.ref.version}:{STAGES[stage] if stage < _FITS else 'fits'}")
         furthest = max(furthest, stage)

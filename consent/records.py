@@ -266,7 +266,7 @@ async def _standing(conn: AsyncConnection, subject: UUID, agreement: str, at: da
     query = (
         select(table.c.id, table.c.state, table.c.expires_at)
         .where(table.c.subject == subject, table.c.agreement == agreement, table.c.state != "requested")
-        .order_by(table.c.given_at.desc(), table.c.state == "given")
+        .order_by(table.c.given_at.desc(), table.c.state == "given", table.c.id.desc())
         .limit(1)
     )
     row = (await conn.execute(query)).one_or_none()
@@ -351,7 +351,7 @@ async def newest_of(conn: AsyncConnection, subject: UUID, agreements: Collection
         select(table.c.id)
         .where(table.c.subject == subject, table.c.agreement.in_(agreements), table.c.state != "requested")
         .ext(distinct_on(table.c.agreement))
-        .order_by(table.c.agreement, table.c.given_at.desc(), table.c.state == "given")
+        .order_by(table.c.agreement, table.c.given_at.desc(), table.c.state == "given", table.c.id.desc())
     )
     return frozenset(await conn.scalars(query))
 

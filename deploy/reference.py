@@ -35,7 +35,7 @@ _MEANING = {
     "recorder": "Name of this process in the entries of the audit log",
     "log_origin": "Name of the audit log in its checkpoints; stays the same for the life of the log",
     "max_body_bytes": "Largest body of a request",
-    "trusted_proxies": "Networks of our reverse proxies; only from there are `Client-Cert` and `X-Forwarded-For` believed",
+    "trusted_proxies": "Networks of our reverse proxies: from there `Client-Cert` and `X-Forwarded-For` are believed",
     "client_rate": "Requests that one client may make per second, in each process; twice as many at once",
     "worker_metrics_port": "Port where the worker shows Prometheus metrics, on the host of `SIIS_HOST`; 0: none.",
     "worker_concurrency": "Deliveries that one worker makes at once",
@@ -127,14 +127,9 @@ def settings() -> str:
     rows = []
     for name, spec in properties.items():
         default = spec.get("default")
-        rows.append(
-            (f"`SIIS_{name.upper()}`", _MEANING[name], _expected(spec), f"`{default}`" if default else _nothing(default))
-        )
+        usual = "" if default is None or default == [] else f"`{default}`"
+        rows.append((f"`SIIS_{name.upper()}`", _MEANING[name], _expected(spec), usual))
     return _table(("Setting", "What it is", "Expected", "Default"), rows)
-
-
-def _nothing(default: object) -> str:
-    return f"`{default}`" if isinstance(default, int | float) else ""
 
 
 def state_diagram() -> str:

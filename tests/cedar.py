@@ -256,8 +256,8 @@ def _agreement_rules(agreement: Agreement, dataset: str, policy: Policy, tables:
   && {_set(agreement.channels)}.contains(principal.channel)
   && principal.now >= {_instant(agreement.valid_from)} && principal.now < {ends}
   && {_set(agreement.purposes)}.contains(principal.purpose)
-  && {_assured(agreement.minimum_assurance)}
-  && principal.asked.containsAny({_set(visible)})"""
+  && {_assured(agreement.minimum_assurance)}"""
+    some = f"principal.asked.containsAny({_set(visible)})"
     opens = f"{_set(visible)}.contains(resource.name)"
     for label, spec in tables["labels"].items():
         if spec.get("compartment"):
@@ -276,7 +276,9 @@ def _agreement_rules(agreement: Agreement, dataset: str, policy: Policy, tables:
         f"({_role(role, tables)} && {_set(tables['roles'][role]['actions'])}.contains(principal.verb))"
         for role in sorted(agreement.roles)
     )
-    covers = f"{both}\n  && {_set(ordinary)}.contains(principal.basis)\n  && {acting}"
+    # On consent an agreement that has nothing of what was asked narrows nothing; under a duty it does.
+    covers = f'{both}\n  && {_set(ordinary)}.contains(principal.basis)\n  && (principal.basis != "consent" || {some})'
+    covers += f"\n  && {acting}"
     if agreement.volume_per_day is not None:
         used = f"principal.used[{_text(agreement.code)}]"
         covers += f"\n  && !(principal.used has {_text(agreement.code)} && {used} >= {agreement.volume_per_day})"
@@ -289,10 +291,12 @@ def _agreement_rules(agreement: Agreement, dataset: str, policy: Policy, tables:
     by_person = f"(!{by_consent} || ({given}.fields.contains(resource.name) && {named}))"
     action = 'action == Action::"exchange"'
     yield _permit(name, f"{cited}\n  && {covers}\n  && {opens}\n  && {by_person}", action)
-    yield _forbid(f"{name} alone", covers, f"{opens}\n  && {by_person}", action)
+    # Whether it narrows on consent is known with the person only.
+    decided = '(principal.basis != "consent" || context.person)'
+    yield _forbid(f"{name} alone", f"{covers}\n  && {decided}", f"{opens}\n  && {by_person}", action)
     if "vital-interest" in bases:
         action = 'action == Action::"break-glass"'
-        covers = f"{both}\n  && {_any(_role(role, tables) for role in sorted(agreement.roles))}"
+        covers = f"{both}\n  && {some}\n  && {_any(_role(role, tables) for role in sorted(agreement.roles))}"
         yield _permit(f"{name} in an emergency", f"{covers}\n  && {opens}", action)
         yield _forbid(f"{name} in an emergency alone", covers, opens, action)
 

@@ -255,13 +255,15 @@ def _facts(random: Random, drawn: Tables, request: Request) -> SubjectFacts:
         representations=tuple(_mandate(random, each) for each in MANDATES[:2]),
         glasses=tuple(
             OpenedGlass(
-                institution=random.choice((request.caller.institution, request.holder)),
-                user=random.choice(("ana", "ana", "eva")),
-                dataset=random.choice((request.dataset, request.dataset, "identity")),
+                institution=random.choice((*(request.caller.institution,) * 4, request.holder)),
+                user=request.caller.user
+                if random.random() < 0.7 and request.caller.user
+                else random.choice(("ana", "eva")),
+                dataset=random.choice((*(request.dataset,) * 4, "identity")),
                 incident=random.choice("12"),
                 expires_at=_near(random),
             )
-            for _ in range(random.choice((0, 0, 1, 2)))
+            for _ in range(random.choice((0, 1, 2)))
         ),
     )
 

@@ -773,11 +773,25 @@ def test_of_agreements_that_contradict_each_other_the_narrower_counts(codes: str
     assert answer.trace[-2] == "narrower:A,B"
 
 
-def test_agreements_that_share_nothing_of_what_was_asked_open_nothing() -> None:
+def test_agreements_that_share_nothing_open_nothing_however_it_is_asked() -> None:
+    first = agreement(code="A", datasets={"identity": frozenset({"cedula"})})
+    second = agreement(code="B", datasets={"identity": frozenset({"cedula", "sex"})})
+    assert decide(request(fields=("cedula", "sex")), person(), policy(first, second)).withheld == {
+        "sex": "not-in-agreement"
+    }
+    # Field by field nothing more comes out.
+    assert decide(request(fields=("sex",)), person(), policy(first, second)).reasons == ("fields",)
+    assert decide(request(fields=("sex",), agreement="B"), person(), policy(first, second)).reasons == ("fields",)
+
+
+def test_on_consent_an_agreement_without_one_narrows_nothing() -> None:
     first = agreement(code="A", datasets={"identity": frozenset({"cedula"})})
     second = agreement(code="B", datasets={"identity": frozenset({"sex"})})
-    assert decide(request(fields=("cedula", "sex")), person(), policy(first, second)).reasons == ("fields",)
-    assert decide(request(fields=("sex",)), person(), policy(first, second)).effect == "permit"
+    given = consent(agreement="B", scope_sha256=second.scope_sha256())
+    asked = request(basis="consent", fields=("cedula", "sex"))
+    answer = decide(asked, person(consents=(given,)), policy(first, second))
+    assert answer.released == frozenset({"sex"})
+    assert answer.agreement == ("B", 3)
 
 
 def test_of_agreements_that_release_as_much_the_first_code_counts() -> None:

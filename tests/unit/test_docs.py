@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from adapters.manifest import load_manifest
 from adapters.simulator.population import generate
+from adapters.yamlfile import read_yaml
 from audit.envelope import Link, SubjectKey, finish, read_envelope, seal
 from audit.models import GROUPS, OUTCOMES, Entry, ProblemKind
 from consent import records
@@ -47,6 +48,7 @@ from gateway.api import (
     roles,
 )
 from gateway.cli.app import app
+from gateway.identity.issuers import read_registration
 from gateway.registry.protection import age_on
 from gateway.rights.breaches import Told
 from gateway.settings import _OTHER_NAMES, Settings
@@ -176,15 +178,16 @@ async def nothing_async(_request: Request) -> Response:
 
 
 def test_every_router_of_the_application_is_among_those_of_this_file() -> None:
-    mounted = set(re.findall(r"include_router\((\w+)", (ROOT / "gateway" / "api" / "app.py").read_text(encoding="utf-8")))
+    mounted = set(
+        re.findall(r"include_router\((\w+)", (ROOT / "gateway" / "api" / "app.py").read_text(encoding="utf-8"))
+    )
     here = set(re.findall(r"^        (\w+)\.build_router", Path(__file__).read_text(encoding="utf-8"), re.MULTILINE))
     # The disclosure route stands ahead of the application under another name.
     assert here == mounted - {"asking"} | {"disclosures"}
 
 
 def test_every_route_is_on_the_page_of_http() -> None:
-    text = page("reference/http.md")
-    tables = text.split("## Headers")[0], text.split("## GovStack")[1]
+    tables = page("reference/http.md").split("## Headers")[0], page("reference/govstack.md").split("## Operations")[1]
     assert set().union(*map(first_cells, tables)) == routes()
 
 
@@ -212,13 +215,11 @@ def entry_types() -> set[str]:
     They are what a function takes as its ``event``, or what stands under ``event`` in what it reports; two words are
     put together when the program runs.
     """
-    trees = [
-        ast.parse(path.read_text(encoding="utf-8")) for room in ("gateway", "consent") for path in (ROOT / room).rglob("*.py")
-    ]
+    paths = [path for room in ("gateway", "consent") for path in (ROOT / room).rglob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
     places = {"entry": {0}, "decided": {0}, "_append": {0}, "_carry_out": {0}, "carry_out": {0}}
-    for each in (each for tree in trees for each in ast.walk(tree) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)):
-        names = [argument.arg for argument in each.args.args if argument.arg != "self"]
-        if "event" in names:
+    for each in (each for tree in trees for each in ast.walk(tree)):
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and "event" in (names := parameters(each)):
             places.setdefault(each.name, set()).add(names.index("event"))
     found = {f"consent.{word}" for word in (*get_args(records.Answer), *records._AFTER.values())}
     found |= {f"breach.told_{word}" for word in get_args(Told)}
@@ -228,6 +229,11 @@ def entry_types() -> set[str]:
             for value in events_in(node, places):
                 found |= set(dotted(value, named))
     return found
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Return the names of a function's parameters as a call counts them."""
+    return [argument.arg for argument in function.args.args if argument.arg != "self"]
 
 
 def assigned(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
@@ -240,8 +246,9 @@ def assigned(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 def events_in(node: ast.AST, places: dict[str, set[int]]) -> Iterator[ast.expr]:
     """Return the expressions of a node that say what an entry is called."""
     if isinstance(node, ast.Dict):
-        yield from (value for key, value in zip(node.keys, node.values, strict=True) if getattr(key, "value", "") == "event")
-    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "event" in {each.arg for each in node.args.args}:
+        told = zip(node.keys, node.values, strict=True)
+        yield from (value for key, value in told if isinstance(key, ast.Constant) and key.value == "event")
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and "event" in parameters(node):
         yield from node.args.defaults
     elif isinstance(node, ast.Call):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
@@ -330,6 +337,16 @@ def test_the_example_of_an_agreement_can_be_stored() -> None:
     check_agreement(read_draft(agreement))
 
 
+def test_the_examples_of_outside_issuers_can_be_registered(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", page("how-to/issuer.md"), re.MULTILINE | re.DOTALL)
+    file = tmp_path / "issuer.yaml"
+    found = []
+    for block in blocks:
+        file.write_text(block, encoding="utf-8")
+        found.append(read_registration(read_yaml(file)))
+    assert [issuer.institution for issuer in found] == ["MDS", None]
+
+
 def test_python_in_the_pages_names_what_exists() -> None:
     found = [
         textwrap.dedent(block)
@@ -358,3 +375,15 @@ def test_commands_named_in_the_pages_exist() -> None:
         for line in re.findall(r"(?:uv run |`)(siis(?: [a-z]+)+)", path.read_text(encoding="utf-8")):
             parts = line.split()
             assert " ".join(parts[:3]) in words or " ".join(parts[:2]) in words | groups, f"{path.name}: {line}"
+
+
+def test_options_in_the_examples_exist() -> None:
+    known = commands()
+    for path in PAGES:
+        for block in re.findall(r"^ *```sh\n(.*?)^ *```$", path.read_text(encoding="utf-8"), re.M | re.S):
+            for line in re.findall(r"(?:^|run |\()(siis .*)", block, re.MULTILINE):
+                words = re.split(r" --| [^a-z-]", line)[0].split()
+                name = next(" ".join(words[:n]) for n in (4, 3, 2) if " ".join(words[:n]) in known)
+                options = {option for parameter in known[name].params for option in parameter.opts}
+                named = set(re.findall(r" (--[a-z-]+)", re.sub(r'"[^"]*"', "", line.split(")")[0])))
+                assert named <= options, f"{path.name}: {line}: {named - options}"
