@@ -43,6 +43,7 @@ def fitting_grants(
     assurance = assurance_of(request.caller)
     fitting: list[Grant] = []
     furthest = cited = 0
+    exhausted = False
     for grant in policy.grants.get((request.requester, request.holder, request.dataset), ()):
         if not in_force(grant, request):
             stage = 0
@@ -55,7 +56,7 @@ def fitting_grants(
         elif assurance < grant.minimum_assurance:
             stage = 4
         elif grant.volume_per_day is not None and used.get(grant.ref.code, 0) >= grant.volume_per_day:
-            stage = 5
+            stage, exhausted = 5, True
         elif asked.isdisjoint(grant.visible):
             stage = 6
         else:
@@ -70,6 +71,9 @@ def fitting_grants(
             cited = stage
     if request.agreement is not None and cited < _FITS:
         return STAGES[cited]
+    if exhausted and request.basis != CONSENT:
+        # The narrower does not stop narrowing by being used up.
+        return "volume"
     return fitting or STAGES[furthest]
 
 

@@ -241,10 +241,18 @@ async def objections_of(conn: AsyncConnection, subject: UUID) -> list[tuple[str,
 
 
 async def set_flag(
-    conn: AsyncConnection, subject: UUID, kind: str, *, at: datetime, target: str = "", reference: str | None = None
+    conn: AsyncConnection,
+    subject: UUID,
+    kind: str,
+    *,
+    at: datetime,
+    target: str = "",
+    reference: str | None = None,
+    by: str = "",
 ) -> dict[str, Any]:
     """Protect a person; ``changed`` is false where the flag stood. Nobody overrides it, an emergency neither.
 
+    ``by`` is the institution that sets it, the only one that lifts it; empty for whoever runs the gateway.
     ``sealed`` closes the whole case, ``court-order`` closes it on the act in ``reference``, ``export-ban`` keeps it
     with who holds it, ``aggressor`` bars ``target``: an institution's code or a person's id as text. Raises
     :class:`InvalidRecord` for an unknown kind, a target where none belongs or none where one does, or no reference.
@@ -256,7 +264,7 @@ async def set_flag(
         raise InvalidRecord("reference", "missing")
     added = await conn.scalar(
         upsert(protective_flag)
-        .values(subject=subject, kind=kind, target=target, reference=reference, since=at)
+        .values(subject=subject, kind=kind, target=target, set_by=by, reference=reference, since=at)
         .on_conflict_do_nothing()
         .returning(protective_flag.c.subject)
     )
@@ -264,16 +272,25 @@ async def set_flag(
 
 
 async def lift_flag(
-    conn: AsyncConnection, subject: UUID, kind: str, *, at: datetime, target: str = "", reference: str | None = None
+    conn: AsyncConnection,
+    subject: UUID,
+    kind: str,
+    *,
+    at: datetime,
+    target: str = "",
+    reference: str | None = None,
+    by: str | None = None,
 ) -> dict[str, Any]:
-    """Lift what :func:`set_flag` set, a court's order only on another act; ``changed`` is false where none was."""
+    """Lift what the institution ``by`` set (``None``: everybody's), a court's order only on another act.
+
+    ``changed`` is false where nothing of theirs was.
+    """
     _check_flag(kind, target)
     if kind == COURT_ORDER and not reference:
         raise InvalidRecord("reference", "missing")
     table = protective_flag
-    done = await conn.execute(
-        delete(table).where(table.c.subject == subject, table.c.kind == kind, table.c.target == target)
-    )
+    mine = (table.c.subject == subject) & (table.c.kind == kind) & (table.c.target == target)
+    done = await conn.execute(delete(table).where(mine if by is None else mine & (table.c.set_by == by)))
     return _flagged("protection.lifted", subject, kind, target, reference, done.rowcount > 0, at)
 
 
@@ -299,10 +316,12 @@ def _flagged(
     }
 
 
-async def flags_of(conn: AsyncConnection, subject: UUID) -> list[Flag]:
-    """Return what protects a person, in the order of kinds."""
+async def flags_of(conn: AsyncConnection, subject: UUID, by: str | None = None) -> list[Flag]:
+    """Return what protects a person, in the order of kinds: all of it, or what one institution set."""
     table = protective_flag
     query = select(table.c.kind, table.c.target, table.c.reference, table.c.since).where(table.c.subject == subject)
+    if by is not None:
+        query = query.where(table.c.set_by == by)
     return [Flag(*row) for row in await conn.execute(query.order_by(table.c.kind, table.c.target))]
 
 

@@ -171,7 +171,7 @@ def build_policy(
         agreements=MappingProxyType(by_code),
         suspended=stopped,
         roles_by_action=MappingProxyType({action: frozenset(holders) for action, holders in roles_by_action.items()}),
-        granted_roles=frozenset(role for role, spec in roles.items() if spec.get("granted_by")),
+        granted_roles=frozenset(role for role, spec in roles.items() if "granted_by" in spec),
         excluded_by=MappingProxyType(_exclusions(roles)),
         intermediaries=frozenset(role for role, spec in roles.items() if spec.get("acts_for_others")),
         assignments=MappingProxyType(held),

@@ -160,7 +160,7 @@ def receipt_text(record: ConsentRecord, agreement: Agreement, text: ConsentText 
         "Para qué: " + "; ".join(str(spec["es"]) for _code, spec in _named("purposes", record.purposes)),
         "Qué datos:",
         *(
-            f"  - {_title('datasets', dataset)}: {', '.join(sorted(fields))}"
+            f"  - {_title('datasets', dataset)}: {_fields(dataset, fields)}"
             for dataset, fields in _by_dataset(record, agreement).items()
         ),
     ]
@@ -182,6 +182,12 @@ def receipt_text(record: ConsentRecord, agreement: Agreement, text: ConsentText 
     if text is not None:
         lines += ["", text.text]
     return "\n".join(lines) + "\n"
+
+
+def _fields(dataset: str, fields: frozenset[str]) -> str:
+    """Name fields as the dataset declares them, in the order of the codes; a referral's have codes only."""
+    declared = code_list("datasets").get(dataset, {"fields": {}})["fields"]
+    return ", ".join(str(declared[name]["es"]) if name in declared else name for name in sorted(fields))
 
 
 def _day(at: datetime) -> str:

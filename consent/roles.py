@@ -72,7 +72,7 @@ async def grant_role(
     spec = require_code("roles", role)
     if not _USER.match(user) or user == SYSTEM_PREFIX:
         raise RoleRefused("user")
-    if not spec.get("granted_by"):
+    if "granted_by" not in spec:
         raise RoleRefused("role-not-granted")
     if user.startswith(SYSTEM_PREFIX) and not spec.get("acts_for_others"):
         raise RoleRefused("system-role")

@@ -198,6 +198,8 @@ protective_flag = Table(
     Column("subject", Uuid, primary_key=True),
     Column("kind", Text, primary_key=True),
     Column("target", Text, primary_key=True, server_default=""),
+    # Each institution keeps its own, so that none lifts what another set.
+    Column("set_by", Text, primary_key=True, server_default="", comment="institution; empty: who runs the gateway"),
     Column("reference", Text, comment="the act that orders it"),
     Column("since", DateTime(timezone=True), nullable=False),
     CheckConstraint("kind IN ('sealed', 'aggressor', 'court-order', 'export-ban')", name="kind"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
-_PARAGUAY = ZoneInfo("America/Asuncion")
+PARAGUAY = ZoneInfo("America/Asuncion")
 
 
 def utc_now() -> datetime:
@@ -15,4 +15,4 @@ def utc_now() -> datetime:
 
 def local_day(at: datetime) -> date:
     """Return the calendar day in Paraguay of an instant; days of facts and terms are counted there."""
-    return at.astimezone(_PARAGUAY).date()
+    return at.astimezone(PARAGUAY).date()

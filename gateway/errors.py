@@ -73,6 +73,6 @@ class Conflict(Refusal):
 class ProducerFailed(Refusal):
     """The producer's system did not answer usefully; ``kind`` is unavailable, malformed or rejected."""
 
-    def __init__(self, kind: str, receipt: Receipt, retry_after_s: float | None = None) -> None:
+    def __init__(self, kind: str, retry_after_s: float | None = None, *, receipt: Receipt) -> None:
         super().__init__(f"producer-{kind}", receipt=receipt)
         self.kind, self.retry_after_s = kind, retry_after_s

@@ -58,6 +58,8 @@ from schemas.errors import InvalidIdentifier
 from schemas.permit import Permit
 from schemas.reduction import reduced
 
+# Until a producer said so once.
+_USUAL_NOT_FOUND_S = 0.02
 # The obligations this journey keeps; a decision with another one is carried out as a denial.
 _KEPT = frozenset(
     {AUDIT_BEFORE_RELEASE, NO_ONWARD_SHARING, RETENTION, WATERMARK, NOTIFY_OFFICER, NOTIFY_SUBJECT, REVIEW_DUE}
@@ -114,7 +116,9 @@ class Exchange:
         self._database, self._subjects, self._audit, self._volume = database, subjects, audit, volume
         self._policies, self._adapters, self._now = policies, adapters, now
         # By dataset: a register held here says no far sooner than a system far away does.
-        self._not_found_times: defaultdict[str, deque[float]] = defaultdict(lambda: deque([0.02], maxlen=64))
+        self._not_found_times: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=64))
+        # How the last question of each dataset failed: who is refused for the person's sake is told the same.
+        self._failing: dict[str, tuple[str, float | None]] = {}
 
     async def disclose(self, caller: Caller, asked: DisclosureRequest, *, adapter: Adapter | None = None) -> Disclosure:
         """Answer a request for facts about one person, from one adapter only if it is given.
@@ -140,18 +144,18 @@ class Exchange:
             raise errors.BadRequest("unknown-code", pointer="/emergency/reason", allowed=reasons)
         if adapter is not None and asked.dataset not in adapter.datasets | adapter.registers:
             raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
+        sources = self._adapters.holding(asked.dataset)
+        if adapter is not None:
+            # Its own system, or the register taken of it.
+            sources = tuple(source for source in sources if source.name == adapter.name)
+        if not sources:
+            raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
         identifier = _identifier(asked)
         who, facts = await self._subjects.find(identifier.system, identifier.value)
         request = _request(caller, asked, dataset["holder"], self._now())
         decision = decide(request, facts, self._policies.current, self._volume.used)
         if decision.permit is None or not _KEPT.issuperset(decision.obligations):
             await self._refuse(request, decision, facts, asked.correlation, started)
-        sources = self._adapters.holding(request.dataset)
-        if adapter is not None:
-            # Its own system, or the register taken of it.
-            sources = tuple(source for source in sources if source.name == adapter.name)
-        if not sources:
-            raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
         known_by = await self._known_by(sources[0], request.dataset, who, identifier)
         if known_by is None:
             await self._refuse(request, decision, facts, asked.correlation, started)
@@ -188,6 +192,7 @@ class Exchange:
         intent = evidence.decided("disclosure.intent", request, decision, subject=subject, correlation=correlation)
         await self._audit.append(intent)
         outcome, silent = await self._fetch(permit, identifier, asked.presented, sources)
+        self._note(request.dataset, outcome)
         exchange = {"intent": str(intent.id), **_told(outcome)}
         if silent:
             # They were told whom it is about, whether they answered or not.
@@ -207,9 +212,7 @@ class Exchange:
             if isinstance(outcome, NotFound):
                 self._not_found_times[request.dataset].append(time.monotonic() - started)
                 raise errors.NotFound("not-found", receipt=receipt, source=outcome.provenance)
-            raise errors.ProducerFailed(
-                type(outcome).__name__.lower(), receipt, getattr(outcome, "retry_after_s", None)
-            )
+            raise errors.ProducerFailed(*_failure(outcome), receipt=receipt)
         today = local_day(request.at)
         released = {
             name: reduced(decision.treatments.get(name, "keep"), outcome.facts.get(name), today)
@@ -248,6 +251,13 @@ class Exchange:
             # Its day ended, or a verdict came, since the facts were read.
             await self._refuse(request, decision, facts, correlation, started)
 
+    def _note(self, dataset: str, outcome: FetchOutcome) -> None:
+        """Remember whether the source of a dataset answers at all."""
+        if isinstance(outcome, Unavailable | Malformed):
+            self._failing[dataset] = _failure(outcome)
+        else:
+            self._failing.pop(dataset, None)
+
     async def _fetch(
         self, permit: Permit, identifier: Identifier, presented: Mapping[str, str], sources: tuple[Adapter, ...]
     ) -> tuple[FetchOutcome, list[str]]:
@@ -277,10 +287,18 @@ class Exchange:
         # A permit without an identifier the source knows ends here too, and looks like any person not found.
         if decision.permit is None and not decision.hides_subject:
             raise errors.Denied(decision.reasons, receipt)
+        failing = self._failing.get(request.dataset)
+        if failing is not None:
+            raise errors.ProducerFailed(*failing, receipt=receipt)
         # The answer takes as long as a producer's "not found" lately took, so the clock tells nothing either.
-        pause = random.choice(self._not_found_times[request.dataset]) - (time.monotonic() - started)  # noqa: S311
+        lately = self._not_found_times[request.dataset] or (_USUAL_NOT_FOUND_S,)
+        pause = random.choice(lately) - (time.monotonic() - started)  # noqa: S311
         await asyncio.sleep(max(pause, 0.0))
         raise errors.NotFound("not-found", receipt=receipt)
+
+
+def _failure(outcome: FetchOutcome) -> tuple[str, float | None]:
+    return type(outcome).__name__.lower(), getattr(outcome, "retry_after_s", None)
 
 
 def _identifier(asked: DisclosureRequest) -> Identifier:

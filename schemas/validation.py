@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,8 @@ def _explainer() -> tuple[Callable[..., Validator], FormatChecker]:
 
 # Both validators ask us about times, so that whatever they let through is one that Python can hold: no year 0, no
 # second 60.
+# With a day to spare for every offset.
+_FIRST_INSTANT, _LAST_INSTANT = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _DATE_TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})\Z", re.IGNORECASE
@@ -133,13 +135,21 @@ def _is_date(text: str) -> bool:
 
 def _is_date_time(text: str) -> bool:
     """Say whether a text is a date-time of RFC 3339."""
-    return bool(_DATE_TIME.match(text)) and _holds(datetime.fromisoformat, text.upper())
+    return bool(_DATE_TIME.match(text)) and _holds(read_instant, text)
+
+
+def read_instant(text: str) -> datetime:
+    """Read a date-time of RFC 3339, in capitals or not; raises :class:`ValueError` for one that no database keeps."""
+    at = datetime.fromisoformat(text.upper())
+    if not _FIRST_INSTANT <= at <= _LAST_INSTANT:
+        raise ValueError("instant out of reach")
+    return at
 
 
 def _holds(read: Callable[[str], object], text: str) -> bool:
     try:
         read(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return True
 

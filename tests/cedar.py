@@ -282,6 +282,10 @@ def _agreement_rules(agreement: Agreement, dataset: str, policy: Policy, tables:
     if agreement.volume_per_day is not None:
         used = f"principal.used[{_text(agreement.code)}]"
         covers += f"\n  && !(principal.used has {_text(agreement.code)} && {used} >= {agreement.volume_per_day})"
+        exhausted = f"principal.used has {_text(agreement.code)} && {used} >= {agreement.volume_per_day}"
+        under_duty = f'{both}\n  && {_set(ordinary)}.contains(principal.basis) && principal.basis != "consent"'
+        spent = f"{under_duty}\n  && {acting}\n  && {exhausted}"
+        yield _forbid(f"{name} used up", spent, action='action == Action::"exchange"')
     cited = f"(!(principal has cited) || principal.cited == {_text(agreement.code)})"
     by_consent = '(principal.basis == "consent" && context.person)'
     covers += f"\n  && (!{by_consent} || ({cited} && {_consent(agreement)}))"
@@ -327,7 +331,7 @@ def _role(role: str, tables: Tables) -> str:
     claimed = f"principal.caller.roles.contains({_text(role)})"
     if role == "citizen":
         return f"(principal.caller.own_token && {claimed})"
-    if not tables["roles"][role].get("granted_by"):
+    if "granted_by" not in tables["roles"][role]:
         excluding = [each for each, spec in tables["roles"].items() if role in spec.get("excludes", ())]
         return f"(!principal.caller.own_token && {claimed} && !{_any(_holds(each) for each in excluding)})"
     holder = _holds(role)

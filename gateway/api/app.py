@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -79,7 +79,9 @@ def create_app(runtime: Runtime) -> ASGIApp:
     # The router and its middlewares cost a third of what a disclosure may cost (docs/performance.md).
     async def ahead(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != disclosures.PATH or scope["method"] != "POST":
-            await app(scope, receive, send)
+            # Answered and noted by then; the framework raises it once more, and the server would print its text.
+            with suppress(Exception):
+                await app(scope, receive, send)
             return
         scope["route"] = asking.routes[0]
         request = Request(scope, receive)

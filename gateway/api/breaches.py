@@ -18,6 +18,7 @@ from gateway.commands import Command
 from gateway.rights.breaches import Breaches
 from gateway.rights.models import Breach, NewBreach
 from schemas.codes import label
+from schemas.validation import read_instant
 
 _SCOPE = "breaches.manage"
 _REPORT, _NOTICE, _CLOSING = "breach-report", "breach-notice", "breach-closing"
@@ -120,13 +121,13 @@ def _new(message: dict[str, Any]) -> NewBreach:
     return NewBreach(
         kind=message["kind"],
         what=message["what"],
-        since=datetime.fromisoformat(message["since"]),
+        since=read_instant(message["since"]),
         until=_instant(message.get("until")),
-        known_at=datetime.fromisoformat(message["known_at"]),
+        known_at=read_instant(message["known_at"]),
         client=message.get("client"),
         datasets=frozenset(message.get("datasets", ())),
     )
 
 
 def _instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    return None if text is None else read_instant(text)

@@ -197,6 +197,7 @@ class _Face:
                     message=message,
                     offset=offset,
                     limit=limit,
+                    local=self._door.issuer.url.startswith("http:"),
                 )
             )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +22,7 @@ from gateway.governance.people import Looked, Named
 from schemas.errors import InvalidIdentifier
 from schemas.ids import parse_uuid
 from schemas.text import _
+from schemas.validation import read_instant
 
 SCOPE = "consents.manage"
 _ANSWER, _STEP, _SEARCH, _TEXT = "consent-answer", "consent-step", "consent-search", "consent-text"
@@ -83,7 +83,7 @@ def build_router(door: Door, consents: Consents) -> APIRouter:
         """Show the published texts of ``?agreement=CODE``, in every language."""
         caller = await caller_of(door, request, SCOPE)
         agreement = request.query_params.get("agreement")
-        if not agreement:
+        if not agreement or not agreement.isprintable():
             raise errors.BadRequest("missing-agreement", pointer="/agreement", detail=_("Diga de qué acuerdo."))
         after, limit = _page(request)
         found = await consents.texts(caller, agreement, after=after, limit=limit)
@@ -106,7 +106,7 @@ def _new(message: dict[str, Any]) -> NewConsent:
         channel=message["channel"],
         proof_reference=message["proof_reference"],
         representation=None if mandate is None else parse_uuid(mandate),
-        expires_at=None if ends is None else datetime.fromisoformat(ends.upper()),
+        expires_at=None if ends is None else read_instant(ends),
     )
 
 

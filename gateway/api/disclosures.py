@@ -76,7 +76,8 @@ def _answer(released: Disclosure) -> Response:
             "system": provenance.adapter,
             "at": provenance.at,
             "register": provenance.register or None,
-            "answer_sha256": None if provenance.raw_sha256 is None else provenance.raw_sha256.hex(),
+            # Of a register it is the file's. That of one person's answer would let its withheld fields be guessed.
+            "answer_sha256": provenance.raw_sha256.hex() if provenance.register and provenance.raw_sha256 else None,
         },
         "reduced": dict(released.reduced),
         "obligations": released.obligations,

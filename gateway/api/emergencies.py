@@ -43,6 +43,7 @@ def build_router(door: Door, governance: Governance) -> APIRouter:
         async with governance.database.connection() as connection:
             found = await emergency.list_emergencies(connection, institution=mine, after=page.after, limit=page.limit)
             week = await emergency.opened_in_a_week(connection, institution=mine, at=governance.now())
+        await governance.note_reading(caller, "breakglass.read", {"emergencies": [str(each.id) for each in found]})
         counts = [{"user": user, "opened": count} for (_where, user), count in week.items()]
         return paging.answer("emergencies", [each._asdict() for each in found], page, last_seven_days=counts)
 
@@ -69,6 +70,7 @@ def build_router(door: Door, governance: Governance) -> APIRouter:
             found = await notices.list_for(
                 connection, _reader(caller), at=governance.now(), after=page.after, limit=page.limit
             )
+        await governance.note_reading(caller, "notice.read", {"notices": [str(each.id) for each in found]})
         return paging.answer("notices", [_notice(each) for each in found], page)
 
     @router.post("/api/v1/notices/{notice_id}/seen")

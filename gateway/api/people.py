@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ from gateway.api.documentation import body_of
 from gateway.api.request import Door
 from gateway.governance.people import Looked, Named
 from gateway.governance.protection import FlagChange, NewMandate, Protection
+from schemas.validation import read_instant
 
 _PROTECTION = "protection.manage"
 _MANDATE, _STEP, _OBJECTION, _FLAG, _WHO = (
@@ -114,8 +114,8 @@ def _mandate(message: dict[str, Any]) -> NewMandate:
         representative=_required(message, "representative"),
         kind=message["kind"],
         proof_reference=message["proof_reference"],
-        valid_from=None if starts is None else datetime.fromisoformat(starts.upper()),
-        valid_to=None if ends is None else datetime.fromisoformat(ends.upper()),
+        valid_from=None if starts is None else read_instant(starts),
+        valid_to=None if ends is None else read_instant(ends),
     )
 
 

@@ -58,7 +58,8 @@ class Door:
             if verified is None:
                 authorization = _authorization(headers)
                 verified = self.checker.check(authorization, self._presented(request, headers))
-            self.limits.request(verified.client_id)
+            # A citizen has a share of their own, not of all who come by the same issuer.
+            self.limits.request(verified.client_id if verified.person is None else "\n".join(verified.person))
             if scope is not None:
                 verified.require(scope)
         except TokenError as error:

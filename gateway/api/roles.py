@@ -24,6 +24,7 @@ from gateway.governance.refusals import refused
 from gateway.governance.service import Governance, Work
 from schemas.errors import InvalidIdentifier
 from schemas.ids import parse_uuid
+from schemas.validation import read_instant
 
 _SCOPE = "roles.manage"
 # Administrators grant some roles, officers others: which of them may do what, the consent room knows.
@@ -59,7 +60,7 @@ def build_router(door: Door, governance: Governance) -> APIRouter:
                 institution=caller.institution,
                 user=message["user"],
                 role=message["role"],
-                valid_to=None if valid_to is None else datetime.fromisoformat(valid_to),
+                valid_to=None if valid_to is None else read_instant(valid_to),
                 at=at,
             )
 

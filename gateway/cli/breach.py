@@ -19,7 +19,7 @@ from gateway.cli.changes import fail, number
 from gateway.cli.context import Context, governance_of, open_context
 from gateway.cli.rights import Json, Number, ended, machine, read_text
 from gateway.cli.screen import cell, json_line, screen
-from gateway.clock import utc_now
+from gateway.clock import PARAGUAY, utc_now
 from gateway.governance.service import Work
 from gateway.rights.breaches import Breaches
 from gateway.rights.models import Breach, NewBreach
@@ -68,8 +68,12 @@ def open_(
     if as_json:
         typer.echo(json_line(said))
         return
-    due = datetime.fromisoformat(said["due_at"])
-    typer.echo(_("Vulneración {id}: avisar hasta el {due} UTC.").format(id=said["breach"], due=f"{due:%Y-%m-%d %H:%M}"))
+    due = datetime.fromisoformat(said["due_at"]).astimezone(PARAGUAY)
+    typer.echo(
+        _("Vulneración {id}: avisar hasta el {due}, hora de Paraguay.").format(
+            id=said["breach"], due=f"{due:%d/%m/%Y %H:%M}"
+        )
+    )
 
 
 @app.command(help=_("Extraer del registro de auditoría la lista de personas; de nuevo agrega las que falten."))
@@ -93,6 +97,8 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="ARCHIVO", help=_("Archivo nuevo, solo para quien lo crea."))],
 ) -> None:
     """Write the list of persons to notify."""
+    if file.exists():
+        fail(_("El archivo {path} ya existe: elija otro nombre.").format(path=file), 2)
     ended(_export(number(breach_id), file))
     typer.echo(_("Lista escrita en {file}.").format(file=file))
 

@@ -135,10 +135,16 @@ def disable(client_id: Id) -> None:
     typer.echo(_("Cliente dado de baja: {id}").format(id=client_id))
 
 
-@app.command(help=_("Decir desde qué redes puede venir un cliente; sin ninguna, desde todas."))
-def networks(client_id: Id, network: Annotated[list[str] | None, typer.Argument(metavar="[CIDR]...")] = None) -> None:
+@app.command(help=_("Decir desde qué redes puede venir un cliente; o --everywhere, desde todas."))
+def networks(
+    client_id: Id,
+    network: Annotated[list[str] | None, typer.Argument(metavar="[CIDR]...")] = None,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help=_("Quitar toda restricción."))] = False,
+) -> None:
     """Say from where a client may come."""
     allowed = networks_from(network or [])
+    if bool(allowed) == everywhere:
+        fail(_("Diga las redes, o --everywhere para quitar toda restricción."), 2)
 
     async def change(connection: AsyncConnection, _now: datetime) -> service.Detail:
         return await service.change_networks(connection, client_id=client_id, networks=allowed)

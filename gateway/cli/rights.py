@@ -20,6 +20,7 @@ from gateway.api.rights import request_json, state_text
 from gateway.cli.changes import fail, number
 from gateway.cli.context import Context, governance_of, open_context
 from gateway.cli.screen import cell, json_line, screen
+from gateway.clock import local_day
 from gateway.governance.service import Work
 from gateway.rights.models import Answer, NewRequest, RightsRequest
 from gateway.rights.service import Rights
@@ -133,10 +134,11 @@ def list_(
         typer.echo(json_line([request_json(item) for item in found]))
         return
     table = Table(_("Número"), _("Derecho"), _("Recibido"), _("Vence"), _("Institución"), _("Estado"))
+    late = _("VENCIDO")
     for item in found:
-        due = f"{item.due_on} {_('VENCIDO')}" if item.overdue else str(item.due_on)
+        due = f"{item.due_on} {late}" if item.overdue else str(item.due_on)
         for part in item.parts:
-            received = f"{item.received_at:%Y-%m-%d}"
+            received = str(local_day(item.received_at))
             table.add_row(
                 str(item.id), label("rights", item.right), received, due, part.institution, cell(state_text(part))
             )
@@ -151,11 +153,12 @@ def show(request_id: Number, as_json: Json = False) -> None:
         typer.echo(json_line(request_json(found, whole=True)))
         return
     right = label("rights", found.right)
+    late = _("VENCIDO")
     typer.echo(
         _("{right}, recibido el {day}, responder hasta el {due}").format(
-            right=right, day=f"{found.received_at:%Y-%m-%d}", due=found.due_on
+            right=right, day=local_day(found.received_at), due=found.due_on
         )
-        + (f" ({_('VENCIDO')})" if found.overdue else "")
+        + (f" ({late})" if found.overdue else "")
     )
     who = " ".join(filter(None, (found.names, *(f"{system}:{value}" for system, value in found.subject))))
     typer.echo(_("Persona: {who}").format(who=printable(who)))
@@ -200,6 +203,8 @@ def read_text(path: Path | None) -> str | None:
         return None
     try:
         text = path.read_text(encoding="utf-8").strip()
+    except OSError:
+        fail(_("No se puede leer el archivo {path}.").format(path=path), 2)
     except UnicodeDecodeError:
         fail(_("El archivo {path} no está en UTF-8.").format(path=path), 2)
     if not 0 < len(text) <= _LONGEST:

@@ -112,6 +112,9 @@ class Explanations:
         if caller is not None:
             await self._governance.authorise(caller, EXPLAIN)
             self._require_party(caller, supposed.on_behalf_of or supposed.institution, dataset["holder"])
+            if supposed.subject is not None and AUDITOR not in self._governance.roles_of(caller):
+                # Officers explain what was decided; trying it on anybody would tell who is under protection.
+                raise errors.NotFound("not-found")
         facts = await self._facts(supposed.subject)
         request = _request(supposed, dataset["holder"], self._now())
         decision = decide(request, facts, self._policies.current, self._volume.used)

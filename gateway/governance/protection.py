@@ -119,11 +119,17 @@ class Protection(Desk):
     async def flag(self, caller: Caller | None, change: FlagChange, *, lift: bool = False) -> Done:
         """Set a protective flag or lift it: only who keeps protected cases may. Raises BadRequest, Denied, NotFound."""
 
-        async def work(connection: AsyncConnection, _actor: Actor, at: datetime) -> dict[str, Any]:
+        async def work(connection: AsyncConnection, actor: Actor, at: datetime) -> dict[str, Any]:
             who, _mandate = await self.subject(connection, caller, change.subject, at)
             target = await self._target(connection, caller, change, at)
-            done = people.lift_flag if lift else people.set_flag
-            return await done(connection, who.id, change.kind, target=target, reference=change.reference, at=at)
+            kind, reference = change.kind, change.reference
+            if lift:
+                by = actor.institution
+                return await people.lift_flag(
+                    connection, who.id, kind, at=at, target=target, reference=reference, by=by
+                )
+            by = actor.institution or ""
+            return await people.set_flag(connection, who.id, kind, at=at, target=target, reference=reference, by=by)
 
         return await self.do(caller, PROTECT, work)
 
@@ -132,7 +138,8 @@ class Protection(Desk):
 
         async def read(connection: AsyncConnection, at: datetime) -> tuple[UUID | None, dict[str, Any], Any]:
             who = await self.shown(connection, caller, named, at)
-            found = [] if who is None else await people.flags_of(connection, who.id)
+            by = None if caller is None else caller.institution
+            found = [] if who is None else await people.flags_of(connection, who.id, by)
             shown = [
                 {
                     "kind": each.kind,

@@ -44,6 +44,13 @@ class Governance:
             return Actor(institution=caller.institution, user=user)
         raise await self._denied(caller, actions)
 
+    async def note_reading(self, caller: Caller, event: str, what: dict[str, Any]) -> None:
+        """Put on record that somebody looks at something, before it is shown."""
+        entry = evidence.entry(
+            event, "done", at=self.now(), policy_version="none", actor=evidence.actor(caller), what=what
+        )
+        await self._audit.append(entry)
+
     def roles_of(self, caller: Caller) -> frozenset[str]:
         """Return the roles in which a caller acts now."""
         return roles_in_force(caller, self._policies.current, self.now())

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from audit.affected import about, parties
 from consent import tables as consent_tables
 from consent.models import SubjectFacts
-from consent.people import mandate_between
+from consent.people import is_sealed, mandate_between
 from gateway.catalogue.service import institutions
 from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
@@ -65,6 +65,8 @@ async def identify(
 
 async def may_act(connection: AsyncConnection, who: PersonRef, representative: UUID, at: datetime) -> bool:
     """Say whether somebody may act for a person now: a mandate in force, and no protection against them."""
+    if await is_sealed(connection, who.id):
+        return False
     mandate = await mandate_between(connection, who.id, representative, birth_date=who.birth_date, at=at)
     return mandate is not None
 

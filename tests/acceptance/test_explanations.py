@@ -116,7 +116,8 @@ async def test_a_supposed_request_is_explained_with_the_facts_of_today_and_is_it
         ({"request": ASKED | {"institution": "MDS", "purpose": "curiosity"}}, 422),
         ({"request": ASKED | {"institution": "MDS", "dataset": "tax-returns"}}, 422),
         ({"request": ASKED | {"institution": "MDS", "fields": ["shoe_size"]}}, 422),
-        ({"request": ASKED | {"institution": "MDS", "subject": {"system": "cedula", "value": "1.2"}}}, 422),
+        # Trying it on anybody would tell who is under protection; auditors may.
+        ({"request": ASKED | {"institution": "MDS", "subject": {"system": "cedula", "value": "1234567"}}}, 404),
         ({"request": ASKED | {"institution": "MTESS", "dataset": "death", "fields": ["cedula"]}}, 404),
     ],
 )
@@ -124,6 +125,16 @@ async def test_a_question_that_cannot_be_used_or_is_of_others_is_refused(
     they: Institutions, body: dict[str, Any], status: int
 ) -> None:
     assert (await they.ask("MDS", body)).status_code == status
+
+
+async def test_an_auditor_may_suppose_a_request_about_somebody(house: House, they: Institutions) -> None:
+    subject = {"system": "cedula", "value": str(adults(house)[42].cedula)}
+    answer = await they.ask("UTGS", {"request": ASKED | {"institution": "MDS", "subject": subject}}, "auditor")
+    assert answer.json()["effect"] == "permit"
+    odd = {"system": "cedula", "value": "1.2"}
+    assert (
+        await they.ask("UTGS", {"request": ASKED | {"institution": "MDS", "subject": odd}}, "auditor")
+    ).status_code == 422
 
 
 async def test_without_the_role_nothing_is_explained(house: House, they: Institutions) -> None:

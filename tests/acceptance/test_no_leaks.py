@@ -22,6 +22,7 @@ SCOPES = (
     "agreements.manage",
     "roles.manage",
     "consents.manage",
+    "protection.manage",
     "emergency.review",
     "notices.read",
     "rights.manage",
@@ -199,3 +200,78 @@ async def test_whatever_protects_a_person_a_question_ends_like_one_about_nobody(
     assert {answer.status_code for answer in answers} == {404}
     assert answers[0].content == answers[1].content
     assert len({tuple(sorted(set(answer.headers) - {"date"})) for answer in answers}) == 1
+
+
+async def test_an_institution_cannot_make_itself_a_platform_for_others(two: Two) -> None:
+    body = {"user": f"client:{two.systems[STRANGER].client_id}", "role": "intermediary"}
+    refused = await two.ask(STRANGER, "POST", "role-assignments", body, "administrator")
+    assert refused.status_code == 403
+
+
+async def test_an_officer_lifts_and_sees_only_what_the_own_institution_set(house: House, two: Two) -> None:
+    who = {"subject": {"system": "cedula", "value": str(adults(house)[68].cedula)}}
+    flag = who | {"kind": "sealed"}
+    assert (await two.ask(OWNER, "POST", "protection-flags", flag)).json()["changed"] is True
+    seen = await two.ask(STRANGER, "POST", "protection-flags/search", who)
+    lifted = await two.ask(STRANGER, "POST", "protection-flags/lift", flag)
+    assert seen.json()["protection_flags"] == []
+    assert lifted.json()["changed"] is False
+    assert (await two.ask(OWNER, "POST", "protection-flags/lift", flag)).json()["changed"] is True
+
+
+async def test_the_hash_of_a_persons_answer_stays_in_the_log(house: House) -> None:
+    asked = {
+        "subject": {"system": "cedula", "value": str(adults(house)[64].cedula)},
+        "dataset": "identity",
+        "fields": ["given_names"],
+        "purpose": "service-provision",
+        "basis": "official-authority",
+    }
+    answer = await house.callers["demo-mds"].post("/api/v1/disclosures", asked)
+    assert answer.status_code == 200
+    assert answer.json()["source"]["answer_sha256"] is None
+
+
+async def test_a_producer_that_is_away_does_not_tell_who_is_protected(house: House) -> None:
+    ordinary, hidden = adults(house)[65:67]
+    mds = house.callers["demo-mds"]
+    asked = {
+        "dataset": "identity",
+        "fields": ["given_names"],
+        "purpose": "service-provision",
+        "basis": "official-authority",
+    }
+    async with house.context() as context, context.database.transaction() as connection:
+        who = await registry.find_person(connection, context.vault, "cedula", str(hidden.cedula))
+        assert who is not None
+        await set_flag(connection, who.id, "sealed", at=utc_now())
+    for name in ("identificaciones", "identificaciones-soap"):
+        await house.switch(name, fail_503=-1)
+    try:
+        told = [
+            await mds.post("/api/v1/disclosures", asked | {"subject": {"system": "cedula", "value": str(cedula)}})
+            for cedula in (ordinary.cedula, hidden.cedula)
+        ]
+    finally:
+        for name in ("identificaciones", "identificaciones-soap"):
+            await house.switch(name, fail_503=0)
+        async with house.context() as context, context.database.transaction() as connection:
+            await lift_flag(connection, who.id, "sealed", at=utc_now())
+
+    async def answers_again() -> bool:
+        body = asked | {"subject": {"system": "cedula", "value": str(ordinary.cedula)}}
+        return (await mds.post("/api/v1/disclosures", body)).status_code == 200
+
+    await until(answers_again)
+    assert {answer.status_code for answer in told} == {503}
+    bodies = [{name: value for name, value in answer.json().items() if name != "receipt"} for answer in told]
+    assert bodies[0] == bodies[1]
+
+
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-11-20t10:00:00z"])
+async def test_an_instant_that_no_database_keeps_is_refused_and_small_letters_are_read(two: Two, since: str) -> None:
+    known = utc_now().isoformat()
+    body = {"kind": "misuse", "what": "Prueba.", "since": since, "known_at": known, "datasets": ["identity"]}
+    answer = await two.ask(OWNER, "POST", "breaches", body)
+    assert answer.status_code == (201 if since.startswith("2026") else 400)
+    assert (await two.ask(OWNER, "GET", "breaches")).status_code == 200

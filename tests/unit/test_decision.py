@@ -405,6 +405,14 @@ def test_a_volume_counts_until_it_is_used_up() -> None:
     assert decide(request(), person(), rules, {"A": 2}).reasons == ("volume",)
 
 
+@pytest.mark.parametrize("cited", [None, "W"])
+def test_the_narrower_agreement_goes_on_narrowing_when_it_is_used_up(cited: str | None) -> None:
+    narrow = agreement(code="N", datasets={"identity": frozenset({"cedula"})}, volume_per_day=1)
+    rules = policy(narrow, agreement(code="W"))
+    assert decide(request(agreement=cited), person(), rules).released == frozenset({"cedula"})
+    assert decide(request(agreement=cited), person(), rules, {"N": 1}).reasons == ("volume",)
+
+
 def test_every_published_withholding_reason_is_reached() -> None:
     reached = {"not-released"}  # the neutral one, which the gateway shows in place of the true one
     # These are asserted one by one in the tests around.

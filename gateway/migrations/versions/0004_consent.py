@@ -180,6 +180,17 @@ def upgrade() -> None:
     )
     op.add_column(
         "protective_flag",
+        sa.Column(
+            "set_by",
+            sa.Text(),
+            server_default="",
+            nullable=False,
+            comment="institution; empty: who runs the gateway",
+        ),
+        schema="consent",
+    )
+    op.add_column(
+        "protective_flag",
         sa.Column("reference", sa.Text(), nullable=True, comment="the act that orders it"),
         schema="consent",
     )
@@ -204,7 +215,9 @@ def upgrade() -> None:
         "ck_protective_flag_target", "protective_flag", "(kind = 'aggressor') = (target <> '')", schema="consent"
     )
     op.drop_constraint("pk_protective_flag", "protective_flag", schema="consent")
-    op.create_primary_key("pk_protective_flag", "protective_flag", ["subject", "kind", "target"], schema="consent")
+    op.create_primary_key(
+        "pk_protective_flag", "protective_flag", ["subject", "kind", "target", "set_by"], schema="consent"
+    )
 
 
 def _check(table: str, name: str, condition: str) -> None:

@@ -44,7 +44,7 @@ class Call:
     """One operation asked for: who acts when, on which connection, and what the request says.
 
     ``path`` are the ids in the address, ``query`` the parameters, ``individual`` the person of the request's header,
-    ``message`` its body, already valid.
+    ``message`` its body, already valid; ``local`` that this gateway itself is reached by plain http, on this machine.
     """
 
     connection: AsyncConnection
@@ -58,6 +58,7 @@ class Call:
     message: Mapping[str, Any]
     offset: int
     limit: int
+    local: bool
 
 
 #: What the log must say, None where nothing personal was read; and the body of the answer.

@@ -6,8 +6,11 @@ under agreements of its institution. A call says ids only, signed with the webho
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+from ipaddress import ip_address
+from socket import SOCK_STREAM
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -171,6 +174,8 @@ def signature_of(secret: str, body: bytes) -> str:
 async def _post(url: str, body: bytes, signature: str) -> int:
     """Return the status, 0 where there was no answer; redirects are not followed."""
     headers = {"Content-Type": CONTENT_TYPE, SIGNATURE_HEADER: signature}
+    if await _leads_inside(url):
+        return 0
     async with client_for(_CONNECT_S) as client:
         request = client.build_request("POST", url, content=body, headers=headers)
         try:
@@ -179,10 +184,27 @@ async def _post(url: str, body: bytes, signature: str) -> int:
             return 0
 
 
+async def _leads_inside(url: str) -> bool:
+    """Say whether an https address leads to this machine or its own network card, whatever its name says.
+
+    Plain http is for this machine alone (development). Institutions' private networks are where webhooks live.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "http":
+        return False
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port or 443, type=SOCK_STREAM)
+    except OSError:
+        return True
+    addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+    plain = [getattr(each, "ipv4_mapped", None) or each for each in addresses]
+    return any(each.is_loopback or each.is_link_local or each.is_unspecified or each.is_multicast for each in plain)
+
+
 def _checked(call: Call, *, secret_needed: bool) -> dict[str, Any]:
     given: dict[str, Any] = call.message["webhook"]
-    if not _may_be_called(given["payloadUrl"]):
-        detail = _("Use una dirección https sin usuario ni fragmento; http solo en este mismo equipo.")
+    if not _may_be_called(given["payloadUrl"], local=call.local):
+        detail = _("Use una dirección https sin usuario ni fragmento.")
         raise errors.BadRequest("bad-url", pointer="/webhook/payloadUrl", detail=detail)
     if given["contentType"] != CONTENT_TYPE:
         raise errors.BadRequest("unknown-code", pointer="/webhook/contentType", allowed=[CONTENT_TYPE])
@@ -192,15 +214,15 @@ def _checked(call: Call, *, secret_needed: bool) -> dict[str, Any]:
     return given
 
 
-def _may_be_called(url: str) -> bool:
+def _may_be_called(url: str, *, local: bool) -> bool:
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port
     except ValueError:
         return False
-    if not host or parts.username is not None or parts.password is not None or parts.fragment:
+    if not host or not url.isprintable() or parts.username is not None or parts.password is not None or parts.fragment:
         return False
-    return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
+    return parts.scheme == "https" or (local and parts.scheme == "http" and host in _LOOPBACK)
 
 
 def _values(given: dict[str, Any]) -> dict[str, Any]:
