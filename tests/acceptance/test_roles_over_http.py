@@ -103,7 +103,7 @@ async def test_the_machine_names_the_first_administrator_who_names_the_rest(
 @pytest.mark.parametrize(
     ("user", "role", "grant", "status", "code"),
     [
-        ("ana", ADMINISTRATOR, {"user": "ana", "role": "intermediary"}, 409, "own-grant"),
+        ("ana", ADMINISTRATOR, {"user": "ana", "role": OFFICER}, 409, "own-grant"),
         ("ana", ADMINISTRATOR, {"user": "ofi", "role": ADMINISTRATOR}, 409, "excluded-role"),
         ("ana", ADMINISTRATOR, {"user": "ofi", "role": OFFICER}, 409, "role-held"),
         ("ana", ADMINISTRATOR, {"user": "beto", "role": "emergency"}, 403, "denied"),
