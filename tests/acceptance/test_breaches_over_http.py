@@ -66,9 +66,9 @@ async def test_an_officer_opens_a_breach_and_tells_exactly_those_the_log_names(
     house: House, desks: dict[str, Desk]
 ) -> None:
     mds = desks["MDS"]
-    await asked_about(house, 3)
+    await asked_about(house, 93)
     since = utc_now()
-    people = [await asked_about(house, number) for number in (4, 5)]
+    people = [await asked_about(house, number) for number in (94, 95)]
     opened = await mds.call("POST", PATH, report(since), key="breach-1")
     assert opened.status_code == 201, opened.text
     told = opened.json()

@@ -46,7 +46,7 @@ async def systems(house: House) -> dict[str, Caller]:
     """The systems of the institution that asks, of the holder and of a stranger, each with an officer (ofi)."""
     made = {institution: await newcomer(house, institution, *SCOPES) for institution in (HERE, HOLDER, STRANGER)}
     for institution in made:
-        await appoint(house, institution, "ofi", OFFICER)
+        await appoint(house, institution, "ofi-emergency", OFFICER)
 
     async def known() -> bool:
         answers = [await by_officer(house, system, "GET", "notices") for system in made.values()]
@@ -57,7 +57,7 @@ async def systems(house: House) -> dict[str, Caller]:
 
 
 async def by_officer(house: House, system: Caller, method: str, path: str, body: Any = None) -> httpx.Response:
-    return await call(house, system, method, path, body, operator="ofi", role=OFFICER)
+    return await call(house, system, method, path, body, operator="ofi-emergency", role=OFFICER)
 
 
 async def opened(house: House, user: str) -> tuple[str, str]:

@@ -79,11 +79,14 @@ class Door:
             to_server.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moving: asyncio.Event) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                await moving.wait()
-                writer.write(data)
-                await writer.drain()
+        try:
+            with suppress(OSError):
+                while data := await reader.read(65536):
+                    await moving.wait()
+                    writer.write(data)
+                    await writer.drain()
+        finally:
+            # A reset ends the reading too, and the other side must hear of it.
             writer.close()
 
 
@@ -267,6 +270,6 @@ async def test_a_register_cut_off_midway_is_no_register(
     ):
         while (await (await admin.execute(ended)).fetchone()) is None:
             await admin.execute("SELECT pg_sleep(0.01)")
-    outcome = await under_way
+    outcome = await asyncio.wait_for(under_way, 60)
     assert isinstance(outcome, Unavailable)
     await adapter.close()
