@@ -166,7 +166,7 @@ def test_certificates_networks_and_time_of_a_client_are_kept_shown_and_logged(ur
         answer = siis(*arguments)
         assert answer.exit_code == 1, arguments
         assert text in answer.stderr
-    assert siis("networks", "uno").exit_code == 0
+    assert siis("networks", "uno", "--everywhere").exit_code == 0
     assert shown("uno")["networks"] == []
     human = siis("show", "uno").stdout
     assert "Sistema Ñandutí" in human
