@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,11 +17,12 @@ import orjson
 
 from audit.errors import LogBroken
 from audit.models import Entry
+from audit.terms import terms_of
 from audit.verify import HASH_BYTES, leaf_hash
 from schemas.canonical import canonical_json, sha256
 from schemas.crypto import decrypt, encrypt
 
-VERSION = 1
+VERSION = 2
 GENESIS = bytes(HASH_BYTES)
 _SALT_BYTES = 16
 
@@ -36,12 +37,16 @@ class SubjectKey:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """An entry whose detail is encrypted and committed to; only its place in a writer's chain is missing."""
+    """An entry whose detail is encrypted and committed to; only its place in a writer's chain is missing.
+
+    ``opening`` is its envelope without that place, which comes last: canonical JSON but for ``,"writer":{…}}``.
+    """
 
     entry: Entry
     pseudonym: UUID | None
     detail: bytes
-    body: dict[str, Any]
+    terms: list[str]
+    opening: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +67,11 @@ class Row:
     envelope: bytes
 
 
-def seal(entry: Entry, key: SubjectKey, recorder: str) -> Sealed:
+def seal(entry: Entry, key: SubjectKey, recorder: str, log_key: bytes) -> Sealed:
     """Commit to each group (SHA-256 of 16 salt bytes and its canonical JSON) and encrypt the detail.
 
-    The detail is the canonical JSON of ``{group: {"salt": …, "value": …}}``. Raises :class:`TypeError` if a group
+    The detail is the canonical JSON of ``{group: {"salt": …, "value": …}}``; ``log_key`` is the log's own data key,
+    under which users' names become search terms. Raises :class:`TypeError` if a group
     holds a floating-point number or something JSON cannot hold.
     """
     names = sorted(entry.groups)
@@ -79,6 +85,7 @@ def seal(entry: Entry, key: SubjectKey, recorder: str) -> Sealed:
         parts.append(b'"%b":{"salt":"%b","value":%b}' % (name.encode(), b2a_base64(salt, newline=False), value))
     detail = encrypt(key.key, b"{" + b",".join(parts) + b"}", _context(entry.id))
     pseudonym = None if entry.subject is None else key.pseudonym
+    terms = terms_of(entry, log_key)
     body = {
         "version": VERSION,
         "id": str(entry.id),
@@ -91,16 +98,27 @@ def seal(entry: Entry, key: SubjectKey, recorder: str) -> Sealed:
         "subject": None if pseudonym is None else str(pseudonym),
         "commitments": commitments,
         "detail_sha256": _b64(sha256(detail)),
+        "terms_sha256": terms_digest(terms),
     }
-    return Sealed(entry, pseudonym, detail, body)
+    if entry.statement is not None:
+        body["statement"] = dict(entry.statement)
+    return Sealed(entry, pseudonym, detail, terms, canonical_json(body)[:-1])
 
 
 def finish(sealed: Sealed, last: Link) -> Row:
-    """Put a sealed entry behind the last one of a writer and hash it (RFC 6962 leaf)."""
+    """Put a sealed entry behind the last one of a writer and hash it (RFC 6962 leaf).
+
+    ``audit.stage`` in the database does the same for an entry in somebody's transaction (:mod:`audit.tables`).
+    """
     counter = last.counter + 1
-    writer = {"slot": last.slot, "counter": counter, "previous": _b64(last.leaf)}
-    envelope = canonical_json({**sealed.body, "writer": writer})
+    place = b',"writer":{"counter":%d,"previous":"%b","slot":%d}}' % (counter, _b64(last.leaf).encode(), last.slot)
+    envelope = sealed.opening + place
     return Row(sealed, Link(last.slot, counter, leaf_hash(envelope)), envelope)
+
+
+def terms_digest(terms: Sequence[str]) -> str:
+    """Return what an envelope holds of its entry's search terms."""
+    return _b64(sha256("\n".join(terms).encode()))
 
 
 def read_envelope(envelope: bytes) -> dict[str, Any]:
@@ -111,20 +129,23 @@ def read_envelope(envelope: bytes) -> dict[str, Any]:
     return value
 
 
-def open_detail(envelope: Mapping[str, Any], detail: bytes, key: bytes) -> dict[str, Any]:
-    """Decrypt a detail and return its groups, each checked against its commitment in the envelope.
+def open_groups(envelope: Mapping[str, Any], detail: bytes, key: bytes) -> dict[str, dict[str, Any]]:
+    """Decrypt a detail and return its groups, each with its ``salt`` (base64) and ``value``, as committed to.
 
     Raises :class:`~schemas.errors.DecryptionError` if it does not open, :class:`LogBroken` if a group is not what
     was committed to.
     """
-    groups = orjson.loads(decrypt(key, detail, _context(UUID(envelope["id"]))))
-    values = {}
+    groups: dict[str, dict[str, Any]] = orjson.loads(decrypt(key, detail, _context(UUID(envelope["id"]))))
     for name, group in groups.items():
         committed = _b64(sha256(a2b_base64(group["salt"]) + canonical_json(group["value"])))
         if envelope["commitments"].get(name) != committed:
             raise LogBroken("a detail is not what its envelope commits to")
-        values[name] = group["value"]
-    return values
+    return groups
+
+
+def open_detail(envelope: Mapping[str, Any], detail: bytes, key: bytes) -> dict[str, Any]:
+    """Decrypt a detail and return its groups without their salts; raises as :func:`open_groups`."""
+    return {name: group["value"] for name, group in open_groups(envelope, detail, key).items()}
 
 
 def _context(entry_id: UUID) -> bytes:

@@ -29,9 +29,5 @@ class LogBroken(AuditError):
     """The stored log contradicts itself, so it is neither continued nor signed; ``check_log`` says where."""
 
 
-class InvalidNote(ValueError):
-    """A signed note or checkpoint is malformed, of another log, or not signed by the expected key."""
-
-
 class UnsafeKeyFile(ValueError):
     """A signing key cannot be used: other users can read the file, or it does not hold an Ed25519 private key."""

@@ -29,6 +29,7 @@ class Lost:
     leaf: bytes
     slot: int
     counter: int
+    log: int | None
     index: int | None
     wrong: str | None
     fits: bool
@@ -38,6 +39,7 @@ class Lost:
 class Dangling:
     """A number of the sequence whose entry is not there."""
 
+    log: int | None
     index: int
     entry_id: UUID
     leaf: bytes
@@ -45,10 +47,14 @@ class Dangling:
 
 @dataclass(slots=True)
 class Findings:
-    """Everything met; each list is cut at a hundred, so that a wiped log does not fill the memory."""
+    """Everything met; each list is cut at a hundred, so that a wiped log does not fill the memory.
 
+    ``log`` is the log (a year) that the walk is in; what is told of a number is told of that log.
+    """
+
+    log: int | None = None
     _problems: list[tuple[int, Problem]] = field(default_factory=list)
-    _gaps: list[tuple[int, int]] = field(default_factory=list)
+    _gaps: list[tuple[int | None, int, int]] = field(default_factory=list)
     _holes: list[tuple[int, int, int, Problem]] = field(default_factory=list)
     _dangling: list[Dangling] = field(default_factory=list)
     _lost: list[Lost] = field(default_factory=list)
@@ -56,21 +62,32 @@ class Findings:
     def problem(
         self, kind: ProblemKind, index: int | None, entry_id: UUID | None, what: str, rank: int = DIRECT
     ) -> None:
-        """Note a problem whose place is known."""
+        """Note a problem whose place in the log walked through is known."""
+        self._problem(kind, self.log, index, entry_id, what, rank)
+
+    def _problem(
+        self,
+        kind: ProblemKind,
+        log: int | None,
+        index: int | None,
+        entry_id: UUID | None,
+        what: str,
+        rank: int = DIRECT,
+    ) -> None:
         if len(self._problems) < LIMIT:
-            self._problems.append((rank, Problem(kind, index, entry_id, what)))
+            self._problems.append((rank, Problem(kind, log, index, entry_id, what)))
 
     def gap(self, first: int, last: int) -> None:
         """Note numbers that nobody has, ``first`` to ``last``."""
         if len(self._gaps) < LIMIT:
-            self._gaps.append((first, last))
+            self._gaps.append((self.log, first, last))
 
     def hole(self, slot: int, first: int, last: int, index: int | None, entry_id: UUID) -> None:
         """Note that a writer's chain jumps over its entries ``first`` to ``last`` just before this entry."""
         if len(self._holes) < LIMIT:
             what = _("en la cadena del escritor {slot} faltan {count} entradas antes de esta")
             text = what.format(slot=slot, count=last - first + 1)
-            self._holes.append((slot, first, last, Problem("missing", index, entry_id, text)))
+            self._holes.append((slot, first, last, Problem("missing", self.log, index, entry_id, text)))
 
     def dangling(self, item: Dangling) -> None:
         """Note a number without an entry."""
@@ -91,15 +108,15 @@ class Findings:
         """Return the problems in the order of their numbers, those without one last."""
         lost = self._match_dangling(list(self._lost))
         gaps = self._match_gap(lost)
-        for first, last in gaps:
+        for log, first, last in gaps:
             what = _("faltan {count} entradas en la secuencia").format(count=last - first + 1)
-            self.problem("missing", first, None, what)
+            self._problem("missing", log, first, None, what)
         for item in lost:
             self._report_lost(item)
         if not self.displaced:
             for _slot, _first, _last, problem in self._holes:
                 self._problems.append((CHAIN, problem))
-        ordered = sorted(self._problems, key=lambda p: (p[1].index is None, p[1].index or 0, p[0]))
+        ordered = sorted(self._problems, key=lambda p: (p[1].index is None, p[1].log or 0, p[1].index or 0, p[0]))
         return tuple(problem for _rank, problem in ordered[:LIMIT])
 
     def _match_dangling(self, lost: list[Lost]) -> list[Lost]:
@@ -107,24 +124,24 @@ class Findings:
         for item in self._dangling:
             match = next((other for other in lost if other.leaf == item.leaf), None)
             if match is None:
-                self.problem("missing", item.index, item.entry_id, _("la entrada fue quitada"))
+                self._problem("missing", item.log, item.index, item.entry_id, _("la entrada fue quitada"))
             else:
                 lost.remove(match)
                 what = _("la entrada y su número ya no llevan el mismo identificador")
-                self.problem("changed", item.index, match.entry_id, what)
+                self._problem("changed", item.log, item.index, match.entry_id, what)
         return lost
 
-    def _match_gap(self, lost: list[Lost]) -> list[tuple[int, int]]:
+    def _match_gap(self, lost: list[Lost]) -> list[tuple[int | None, int, int]]:
         """With one number missing and one entry out of place, the one is the other's."""
-        if len(self._gaps) != 1 or self._gaps[0][0] != self._gaps[0][1] or len(lost) != 1:
+        if len(self._gaps) != 1 or self._gaps[0][1] != self._gaps[0][2] or len(lost) != 1:
             return self._gaps
-        [item], (index, _last) = lost, self._gaps[0]
+        [item], (log, index, _last) = lost, self._gaps[0]
         lost.clear()
         if item.index is None:
-            self.problem("missing", index, item.entry_id, _("la entrada perdió su número en la secuencia"))
+            self._problem("missing", log, index, item.entry_id, _("la entrada perdió su número en la secuencia"))
         else:
             what = _("la entrada lleva el número {number}").format(number=item.index)
-            self.problem("reordered", index, item.entry_id, what)
+            self._problem("reordered", log, index, item.entry_id, what)
         return []
 
     def _report_lost(self, item: Lost) -> None:
@@ -134,7 +151,8 @@ class Findings:
         if item.index is not None:
             # Whoever stands where this one should have come first is out of place as well.
             for jump in jumps:
-                self.problem("reordered", jump.index, jump.entry_id, _("la entrada está antes de una anterior a ella"))
+                what = _("la entrada está antes de una anterior a ella")
+                self._problem("reordered", jump.log, jump.index, jump.entry_id, what)
         if item.wrong is not None:
             kind, what = "changed", item.wrong
         elif item.index is not None and (skipped or item.fits):
@@ -145,4 +163,4 @@ class Findings:
             kind, what = "missing", _("la entrada no tiene número ni está en espera")
         else:
             kind, what = "foreign", _("nadie de este registro escribió la entrada")
-        self.problem(kind, item.index, item.entry_id, what)
+        self._problem(kind, item.log, item.index, item.entry_id, what)

@@ -1,11 +1,14 @@
-"""Grows the Merkle tree of RFC 6962: the frontier that takes one leaf more, its root, and the making of proofs."""
+"""Grows the Merkle tree of RFC 6962: the frontier that takes a leaf more, its root, and what a proof is made of."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from audit.verify import EMPTY_ROOT, HASH_BYTES, node_hash
+
+#: Leaves from the first number to before the second.
+Span = tuple[int, int]
 
 _sha256 = hashlib.sha256
 
@@ -60,47 +63,47 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
     return frontier.root()
 
 
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Prove that ``leaves[index]`` is in the tree of all ``leaves`` (RFC 9162 clause 2.1.3.1).
+def inclusion_spans(index: int, size: int) -> list[Span]:
+    """Return the spans of leaves whose roots are the inclusion proof of ``index`` (RFC 9162 clause 2.1.3.1).
 
-    ``leaves`` are leaf hashes; the work grows with their number. Raises :class:`IndexError` out of range.
+    Raises :class:`IndexError` out of range.
     """
-    if not 0 <= index < len(leaves):
+    if not 0 <= index < size:
         raise IndexError("no such leaf")
-    start, end, proof = 0, len(leaves), []
+    start, end, spans = 0, size, []
     while end - start > 1:
         middle = start + _split(end - start)
         if index < middle:
-            proof.append(root_of(leaves[middle:end]))
+            spans.append((middle, end))
             end = middle
         else:
-            proof.append(root_of(leaves[start:middle]))
+            spans.append((start, middle))
             start = middle
-    proof.reverse()
-    return proof
+    spans.reverse()
+    return spans
 
 
-def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
-    """Prove that the first ``old_size`` leaves are a prefix of all ``leaves`` (RFC 9162 clause 2.1.4.1).
+def consistency_spans(old_size: int, size: int) -> list[Span]:
+    """Return the spans of leaves whose roots prove ``old_size`` leaves a prefix (RFC 9162 clause 2.1.4.1).
 
-    Raises :class:`IndexError` unless 0 < ``old_size`` <= number of leaves.
+    Raises :class:`IndexError` unless 0 < ``old_size`` <= ``size``.
     """
-    if not 0 < old_size <= len(leaves):
+    if not 0 < old_size <= size:
         raise IndexError("no such size")
-    start, end, proof = 0, len(leaves), []
+    start, end, spans = 0, size, []
     while old_size != end:
         middle = start + _split(end - start)
         if old_size <= middle:
-            proof.append(root_of(leaves[middle:end]))
+            spans.append((middle, end))
             end = middle
         else:
-            proof.append(root_of(leaves[start:middle]))
+            spans.append((start, middle))
             start = middle
     # The subtree where both trees end together; the verifier knows it already when it is the whole old tree.
     if start > 0:
-        proof.append(root_of(leaves[start:end]))
-    proof.reverse()
-    return proof
+        spans.append((start, end))
+    spans.reverse()
+    return spans
 
 
 def _split(size: int) -> int:

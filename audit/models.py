@@ -19,6 +19,9 @@ OUTCOMES = frozenset(get_args(Outcome))
 # The log's own data key, for entries about nobody, is kept in the row of this subject.
 LOG_SUBJECT = UUID(int=0)
 
+#: The detail of an entry: fields by group.
+Groups = Mapping[str, Mapping[str, Any]]
+
 _TYPE = re.compile(r"[a-z][a-z0-9]*(\.[a-z][a-z0-9_]*){1,3}\Z")
 _VERSION = re.compile(r"[A-Za-z0-9._:+-]{1,80}\Z")
 _CORRELATION = re.compile(r"[0-9a-f]{32}\Z|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
@@ -31,8 +34,9 @@ class Entry:
     ``at`` is the instant (aware, kept in UTC); ``subject`` the internal id of the one person it is about; ``groups``
     holds the detail under the names of :data:`GROUPS`, JSON values without floating-point numbers. ``correlation``
     ties entries of one exchange together: a W3C trace id (32 hex digits) or a UUID, nothing a caller could have
-    written a name into, because it stays in clear for ever. The recorder is not here: the log that takes the entry
-    writes its own name. Raises :class:`ValueError` for codes that are not codes, naming the field only.
+    written a name into, because it stays in clear for ever. ``statement`` stays in clear as well: what anybody who
+    verifies the log must be able to read, and nothing about a person. The recorder is not here: the log that takes the
+    entry writes its own name. Raises :class:`ValueError` for codes that are not codes, naming the field only.
     """
 
     at: datetime
@@ -42,6 +46,7 @@ class Entry:
     subject: UUID | None = None
     correlation: str | None = None
     groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    statement: Mapping[str, Any] | None = None
     id: UUID = field(default_factory=uuid7)
 
     def __post_init__(self) -> None:
@@ -73,9 +78,11 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class LoggedEntry:
-    """An entry as read back: number (``None`` while it waits), envelope, and detail (``None`` once erased)."""
+    """An entry as read back: log (a year) and number in it (``None`` while it waits), envelope, detail (once erased
+    ``None``)."""
 
     entry_id: UUID
+    log: int | None
     index: int | None
     envelope: Mapping[str, Any]
     detail: Mapping[str, Any] | None
@@ -86,6 +93,7 @@ class Problem:
     """One thing wrong with the stored log; ``what`` is a sentence for the person who reads the report."""
 
     kind: ProblemKind
+    log: int | None
     index: int | None
     entry_id: UUID | None
     what: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from sqlalchemy import text
@@ -14,53 +15,43 @@ from audit.batch import Batcher
 from audit.connection import Driver, OwnConnection, within_budget
 from audit.envelope import Link, Row, Sealed, finish, seal
 from audit.errors import AuditError, AuditUnavailable, DuplicateEntry
-from audit.keys import SubjectKeys
+from audit.keys import Epochs, SubjectKeys
 from audit.models import Entry, Receipt
-from audit.tables import WRITER_SLOTS
+from audit.tables import INTEGRATOR_SLOT, WRITER_SLOTS
 
 _GROUP = 1_000
 _BOUND = 10_000
 
 # Every connection prefers a slot of its own, so that one that stages twice finds the slot it holds already.
 _NEXT_SLOT = f"""
-SELECT slot, counter, last_leaf FROM audit.writer
+SELECT slot, counter, last_leaf FROM audit.writer WHERE slot < {WRITER_SLOTS}
 ORDER BY (slot + pg_backend_pid()) % {WRITER_SLOTS} LIMIT 1 FOR UPDATE
 """  # noqa: S608 — a constant of ours
 _FREE_SLOT = f"{_NEXT_SLOT} SKIP LOCKED"
-_STAGE_FREE, _STAGE_NEXT = text(_FREE_SLOT), text(_NEXT_SLOT)
-_STAGE = text(
-    """
-    WITH written AS (
-        INSERT INTO audit.entry
-            (id, envelope, leaf_hash, detail, type, outcome, at, pseudonym, writer_slot, writer_counter)
-        VALUES (:id, :envelope, :leaf, :detail, :type, :outcome, :at, :pseudonym, :slot, :counter)
-    ), waiting AS (
-        INSERT INTO audit.pending (entry_id) VALUES (:id)
-    )
-    UPDATE audit.writer SET counter = :counter, last_leaf = :leaf WHERE slot = :slot
-    """
-)
+_STAGE = text("SELECT audit.stage(:id, :opening, :detail, :type, :outcome, :at, :pseudonym, CAST(:terms AS text[]))")
 _COPY = """
-COPY audit.entry (id, envelope, leaf_hash, detail, type, outcome, at, pseudonym, writer_slot, writer_counter)
+COPY audit.entry (id, envelope, leaf_hash, detail, type, outcome, at, pseudonym, writer_slot, writer_counter, terms)
 FROM STDIN (FORMAT BINARY)
 """
-_COPY_TYPES = ("uuid", "bytea", "bytea", "bytea", "text", "text", "timestamptz", "uuid", "int4", "int8")
+_COPY_TYPES = ("uuid", "bytea", "bytea", "bytea", "text", "text", "timestamptz", "uuid", "int4", "int8", "text[]")
 _ADVANCE = """
 WITH waiting AS (INSERT INTO audit.pending (entry_id) SELECT unnest(%s::uuid[]))
 UPDATE audit.writer SET counter = %s, last_leaf = %s WHERE slot = %s
 """
+_OWN_SLOT = "SELECT slot, counter, last_leaf FROM audit.writer WHERE slot = %s FOR UPDATE"
+_MOVE = "UPDATE audit.writer SET counter = %s, last_leaf = %s WHERE slot = %s"
 
 
 class AuditLog:
     """The log as the rest of the program sees it; one per process, made in the running event loop."""
 
-    def __init__(self, engine: AsyncEngine, kek: bytes, recorder: str) -> None:
-        """``kek`` is the key-encryption key (32 bytes); ``recorder`` the name of this gateway instance.
+    def __init__(self, engine: AsyncEngine, epochs: Epochs, recorder: str) -> None:
+        """``epochs`` are the keys that wrap data keys; ``recorder`` is the name of this gateway instance.
 
         Two connections are kept beside the pool of ``engine``, with its settings.
         """
         self._recorder = recorder
-        self._keys = SubjectKeys(engine, kek)
+        self._keys = SubjectKeys(engine, epochs)
         self._connection = OwnConnection(engine)
         self._batcher: Batcher[Sealed, Receipt] = Batcher(self._flush, group=_GROUP, bound=_BOUND)
 
@@ -82,27 +73,23 @@ class AuditLog:
         :class:`SubjectErased`.
         """
         sealed = await self._seal(entry)
+        values = {
+            "id": entry.id,
+            "opening": sealed.opening,
+            "detail": sealed.detail,
+            "type": entry.type,
+            "outcome": entry.outcome,
+            "at": entry.at,
+            "pseudonym": sealed.pseudonym,
+            "terms": sealed.terms,
+        }
         try:
-            slot = (await conn.execute(_STAGE_FREE)).first() or (await conn.execute(_STAGE_NEXT)).one()
-            row = finish(sealed, Link(*slot))
-            values = {
-                "id": entry.id,
-                "envelope": row.envelope,
-                "leaf": row.link.leaf,
-                "detail": sealed.detail,
-                "type": entry.type,
-                "outcome": entry.outcome,
-                "at": entry.at,
-                "pseudonym": sealed.pseudonym,
-                "slot": row.link.slot,
-                "counter": row.link.counter,
-            }
-            await conn.execute(_STAGE, values)
+            leaf = (await conn.execute(_STAGE, values)).scalar_one()
         except IntegrityError as error:
             raise DuplicateEntry(entry.id) from error
         except (SQLAlchemyError, OSError) as error:
             raise AuditUnavailable("the entry could not be staged") from error
-        return _receipt(row)
+        return Receipt(entry.id, leaf, sealed.pseudonym)
 
     async def append(self, entry: Entry) -> Receipt:
         """Write an entry by itself and return once it is committed to disk.
@@ -119,11 +106,37 @@ class AuditLog:
         if not entries:
             return []
         keys = await self._keys.of_all(entry.subject for entry in entries)
-        sealed = [seal(entry, key, self._recorder) for entry, key in zip(entries, keys, strict=True)]
+        own = (await self._keys.of(None)).key
+        sealed = [seal(entry, key, self._recorder, own) for entry, key in zip(entries, keys, strict=True)]
         return await self._batcher.submit(sealed)
 
+    async def write_first(self, driver: Driver, entry: Entry) -> Receipt:
+        """Write an entry in the driver's transaction behind the integrator's own last one, without waiting in line.
+
+        For the process that numbers, which numbers it in the same transaction.
+        """
+        sealed = await self._seal(entry)
+        async with driver.cursor(binary=True) as cursor:
+            await cursor.execute(_OWN_SLOT, (INTEGRATOR_SLOT,))
+            slot = await cursor.fetchone()
+            if slot is None:
+                raise psycopg.DataError("the log has no writer slot for who numbers")
+            row = finish(sealed, Link(*slot))
+            await _write(cursor, [row])
+            await cursor.execute(_MOVE, (row.link.counter, row.link.leaf, row.link.slot))
+        return _receipt(row)
+
+    def forget(self, subjects: Iterable[UUID]) -> None:
+        """Drop keys from memory, so that an entry about a person whose key was destroyed is refused from now on."""
+        self._keys.forget(subjects)
+
+    async def search_key(self) -> bytes:
+        """Return the key under which users' names are search terms (:func:`audit.terms.user_term`)."""
+        return (await self._keys.of(None)).key
+
     async def _seal(self, entry: Entry) -> Sealed:
-        return seal(entry, await self._keys.of(entry.subject), self._recorder)
+        own = await self._keys.of(None)
+        return seal(entry, await self._keys.of(entry.subject), self._recorder, own.key)
 
     async def _flush(self, group: list[Sealed]) -> Sequence[Receipt | AuditError]:
         try:
@@ -162,15 +175,19 @@ async def _commit(driver: Driver, group: list[Sealed]) -> list[Receipt]:
         for sealed in group:
             rows.append(finish(sealed, link))
             link = rows[-1].link
-        async with cursor.copy(_COPY) as copy:
-            copy.set_types(_COPY_TYPES)
-            for row in rows:
-                await copy.write_row(_columns(row))
+        await _write(cursor, rows)
         async with driver.pipeline():
             ids = [sealed.entry.id for sealed in group]
             await cursor.execute(_ADVANCE, (ids, link.counter, link.leaf, link.slot))
             await cursor.execute("COMMIT")
     return [_receipt(row) for row in rows]
+
+
+async def _write(cursor: psycopg.AsyncCursor[tuple[Any, ...]], rows: list[Row]) -> None:
+    async with cursor.copy(_COPY) as copy:
+        copy.set_types(_COPY_TYPES)
+        for row in rows:
+            await copy.write_row(_columns(row))
 
 
 def _columns(row: Row) -> tuple[Any, ...]:
@@ -186,6 +203,7 @@ def _columns(row: Row) -> tuple[Any, ...]:
         row.sealed.pseudonym,
         link.slot,
         link.counter,
+        row.sealed.terms,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-# What most members are; looked at first because every entry of the log passes here a dozen times.
+# What most members are; every entry of the log passes here a dozen times.
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
@@ -29,6 +29,9 @@ def _refuse_floats(value: Any) -> None:
     if isinstance(value, float):
         raise TypeError("floating-point number in canonical JSON")
     members = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    # Flat values, which most are, are looked through without a loop of our own.
+    if _PLAIN.issuperset(map(type, members)):
+        return
     for member in members:
         if type(member) not in _PLAIN:
             _refuse_floats(member)

@@ -40,8 +40,8 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 
 def _protect(connection: Connection) -> None:
-    """Apply notifications, and triggers and grants for the application role where it is another than the owner."""
-    for statement in consent.tables.notify_ddl():
+    """Apply functions and notifications, then triggers and grants where the application has a role of its own."""
+    for statement in [*audit.tables.functions_ddl(), *consent.tables.notify_ddl()]:
         connection.exec_driver_sql(statement)
     if connection.exec_driver_sql("SELECT 1 FROM pg_roles WHERE rolname = 'siis_app'").scalar() is None:
         return

@@ -28,6 +28,7 @@ from gateway.registry.models import NewPerson
 from gateway.standards.govstack import revisions
 from gateway.standards.govstack.tables import webhook as webhook_table
 from gateway.standards.govstack.webhooks import SIGNATURE_HEADER, Calls, add_task, signature_of
+from gateway.vault import load_epochs
 from schemas.ids import uuid7
 from tests.conformance.govstack import AGREEMENT, SIGNED, BuildingBlock, opened
 
@@ -599,8 +600,8 @@ async def test_an_administrator_sees_no_person_and_an_operator_changes_no_agreem
 async def test_reading_for_an_audit_is_itself_in_the_log(bb: BuildingBlock) -> None:
     told = await bb.told("GET", f"/audit/data-agreement/{AGREEMENT}/", staff="auditor")
     async with bb.runtime.database.connection() as connection:
-        kek = (bb.runtime.settings.keys_dir / "kek.key").read_bytes()
-        [entry] = await recent(connection, kek, 1, type="consentbb.audited")
+        epochs = load_epochs(bb.runtime.settings.keys_dir, create=False)
+        [entry] = await recent(connection, epochs, 1, type="consentbb.audited")
     assert str(entry.entry_id) == told["receipt"]["entry_id"]
     detail = entry.detail or {}
     assert (detail["actor"]["user"], detail["what"]) == ("auditor", {"agreement": AGREEMENT})

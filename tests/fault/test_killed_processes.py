@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
+import psycopg
 import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
 from audit.check import check_log
 from gateway import embedded
+from gateway.cli.demo.clients import Caller
 from gateway.referrals.states import TERMINAL
 from gateway.referrals.tables import referral, referral_event
 from gateway.runtime import load_signer
@@ -33,17 +36,22 @@ async def house(folders: Callable[[str], Path]) -> AsyncIterator[House]:
     await asyncio.shield(built.close())
 
 
-async def send(house: House, number: int, acknowledged: dict[str, str]) -> None:
-    """Send one referral; only an answer that arrived counts as acknowledged."""
+def referring(house: House, number: int, service: str) -> dict[str, Any]:
+    """Return the request that refers one of the living to a service."""
     person = [p for p in house.people if p.cedula and not p.deceased_on][number]
-    service = list(SERVICES)[number % 3]
-    body = {
+    return {
         "subject": {"system": "cedula", "value": person.cedula},
         "service": service,
         "reason": {"code": "protection-gap"},
         "purpose": "service-access-determination",
         "basis": "official-authority",
     }
+
+
+async def send(house: House, number: int, acknowledged: dict[str, str]) -> None:
+    """Send one referral; only an answer that arrived counts as acknowledged."""
+    service = list(SERVICES)[number % 3]
+    body = referring(house, number, service)
     try:
         answer = await house.callers["demo-utgs"].post("/api/v1/referrals", body, key=str(uuid7()))
     except httpx.TransportError:
@@ -76,7 +84,7 @@ async def everything_is_accounted_for(house: House, acknowledged: dict[str, str]
             assert len({(row.referral_id, row.number) for row in rows}) == len(rows)
         async with context.database.connection() as connection:
             signer = load_signer(house.settings)
-            report = await check_log(connection, signer.public_key, signer.origin)
+            report = await check_log(connection, signer)
         assert report.ok, report.problems[:3]
 
 
@@ -151,13 +159,94 @@ async def test_a_database_that_stops_for_a_while_releases_nothing_and_loses_noth
     mds = house.callers["demo-mds"]
     assert (await mds.post("/api/v1/disclosures", question)).status_code == 404
     await asyncio.to_thread(embedded.stop, house.settings.data_dir)
-    refused = await mds.post("/api/v1/disclosures", question)
-    assert refused.status_code == 503
-    assert refused.headers["content-type"] == "application/problem+json"
+    _says_that_nothing_was_done(await mds.post("/api/v1/disclosures", question))
+    body, key = referring(house, 20, "abrazo"), str(uuid7())
+    _says_that_nothing_was_done(await house.callers["demo-utgs"].post("/api/v1/referrals", body, key=key))
     assert (await house.http.get(f"{house.issuer.url}/health/live")).status_code == 200
     assert (await house.http.get(f"{house.issuer.url}/health/ready")).status_code == 503
     await asyncio.to_thread(embedded.start, house.settings.data_dir)
     await house.ready()
+    # Refused, not lost: the same request under the same key is taken now.
+    taken = await insisting(house.callers["demo-utgs"], "/api/v1/referrals", body, key)
+    assert taken.status_code == 201
+    acknowledged[taken.json()["id"]] = "minna"
     await asyncio.gather(*(send(house, number, acknowledged) for number in range(6, 12)))
-    assert len(acknowledged) >= 6
+    assert len(acknowledged) >= 7
     await everything_is_accounted_for(house, acknowledged)
+
+
+async def insisting(caller: Caller, path: str, body: dict[str, Any], key: str | None = None) -> httpx.Response:
+    """Ask until the answer is another than 503: connections that went down with the database are noticed when used."""
+    answers: list[httpx.Response] = []
+
+    async def answered() -> bool:
+        answers.append(await caller.post(path, body, key=key))
+        return answers[-1].status_code != 503
+
+    await until(answered)
+    return answers[-1]
+
+
+def _says_that_nothing_was_done(answer: httpx.Response) -> None:
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert (answer.json()["type"], answer.headers["retry-after"]) == ("urn:siis:problem:unavailable", "5")
+    assert answer.json()["detail"] == "No se pudo registrar el pedido y por eso no se atendió. Intente de nuevo."
+
+
+async def asked(house: House) -> int:
+    """Return how often the registers of identity were asked, by their own books; the worker asks the others."""
+    registers = [house.institutions[name] for name in ("identificaciones", "identificaciones-soap")]
+    books = [f"{register.control}/_control/ledger" for register in registers]
+    return sum([(await house.http.get(book)).json()["requests"] for book in books])
+
+
+NO_ROOM = """
+CREATE FUNCTION public.no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE disk_full USING MESSAGE = 'could not extend file: No space left on device';
+END $$;
+CREATE TRIGGER no_room BEFORE INSERT ON audit.entry FOR EACH STATEMENT EXECUTE FUNCTION public.no_room()
+"""
+
+
+@pytest.mark.parametrize(
+    ("failure", "repair"),
+    [
+        (NO_ROOM, "DROP FUNCTION public.no_room CASCADE"),
+        ("REVOKE INSERT ON audit.entry FROM siis_app", "GRANT INSERT ON audit.entry TO siis_app"),
+    ],
+    ids=["no-room", "no-right"],
+)
+async def test_a_log_that_cannot_be_written_stops_disclosures_and_refuses_referrals(
+    house: House, failure: str, repair: str
+) -> None:
+    """All the rest of the database works: what is missing is only the room, or the right, for an entry."""
+    person = next(p for p in house.people if p.cedula and not p.deceased_on and p.birth_date.year < 2000)
+    question = {
+        "subject": {"system": "cedula", "value": person.cedula},
+        "dataset": "identity",
+        "fields": ["given_names"],
+        "purpose": "service-access-determination",
+        "basis": "official-authority",
+    }
+    mds, utgs = house.callers["demo-mds"], house.callers["demo-utgs"]
+    released = await insisting(mds, "/api/v1/disclosures", question)
+    assert released.json()["facts"] == {"given_names": person.given_names}
+    before = await asked(house)
+    assert before > 0
+    body, key = referring(house, 22, "abrazo"), str(uuid7())
+    server = await asyncio.to_thread(embedded.start, house.settings.data_dir)
+    with psycopg.connect(server.url(embedded.SUPERUSER), autocommit=True) as superuser:
+        referrals = superuser.execute("SELECT count(*) FROM siis.referral").fetchone()
+        superuser.execute(failure)
+        try:
+            _says_that_nothing_was_done(await mds.post("/api/v1/disclosures", question))
+            _says_that_nothing_was_done(await utgs.post("/api/v1/referrals", body, key=key))
+        finally:
+            superuser.execute(repair)
+        assert superuser.execute("SELECT count(*) FROM siis.referral").fetchone() == referrals
+    assert await asked(house) == before
+    taken = await insisting(utgs, "/api/v1/referrals", body, key)
+    assert taken.status_code == 201
+    assert (await insisting(mds, "/api/v1/disclosures", question)).status_code == 200
+    await everything_is_accounted_for(house, {taken.json()["id"]: "minna"})

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from audit.tables import first_rows, metadata, protection_ddl
+from audit.tables import first_rows, functions_ddl, metadata, protection_ddl
 
 APP_ROLE = "siis_app"
 
@@ -70,7 +70,7 @@ async def fresh_audit_database() -> AsyncIterator[AuditDatabase]:
         async with admin.begin() as conn:
             await conn.exec_driver_sql("CREATE SCHEMA audit")
             await conn.run_sync(metadata.create_all)
-            for statement in [*first_rows(), *protection_ddl(APP_ROLE)]:
+            for statement in [*first_rows(), *functions_ddl(), *protection_ddl(APP_ROLE)]:
                 await conn.exec_driver_sql(statement)
         yield AuditDatabase(admin, app, url.set(username=APP_ROLE))
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,10 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from audit.check import check_log
 from audit.checkpoint import Signer
 from audit.integrator import integrate_once
+from audit.keys import Epochs
 from audit.models import Entry, Report
 from audit.service import AuditLog
+from tests.audit_writers import own_slots
 
-KEK = bytes(range(32))
+EPOCHS = Epochs(1, {1: bytes(range(32))})
+LOG = 2026
 SIGNER = Signer("siis.example/log", Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 
 
@@ -37,16 +42,24 @@ def an_entry(number: int = 0, subject: UUID | None = None, **changes: Any) -> En
     return Entry(**{**values, **changes})
 
 
-async def integrate(engine: AsyncEngine, signer: Signer = SIGNER) -> int:
+def in_the_year(log: int = LOG) -> Callable[[], datetime]:
+    """Return a clock that stands in the year of a log."""
+    return lambda: datetime(log, 11, 2, 12, tzinfo=UTC)
+
+
+async def integrate(engine: AsyncEngine, signer: Signer = SIGNER, year: int = LOG) -> int:
     """Number what waits and sign."""
+    log = AuditLog(engine, EPOCHS, "integrator")
     async with engine.connect() as conn:
-        return await integrate_once(conn, signer)
+        done = await integrate_once(conn, signer, log, in_the_year(year))
+    await log.close()
+    return done
 
 
 async def check(engine: AsyncEngine) -> Report:
     """Check the whole log."""
     async with engine.connect() as conn:
-        return await check_log(conn, SIGNER.public_key, SIGNER.origin)
+        return await check_log(conn, SIGNER)
 
 
 async def scalar(engine: AsyncEngine, query: str) -> Any:
@@ -64,8 +77,9 @@ async def run_sql(engine: AsyncEngine, *statements: str) -> None:
 
 async def fill(db: AuditDatabase) -> None:
     """Write a log: 30 numbered entries by three writers in four groups, each with its checkpoint, and 6 waiting."""
-    log = AuditLog(db.app, KEK, "gateway-1")
-    async with db.app.connect() as one, db.app.connect() as two, db.app.connect() as three:
+    log = AuditLog(db.app, EPOCHS, "gateway-1")
+    async with AsyncExitStack() as stack:
+        one, two, three = await own_slots(stack, db.app, 3)
         for group in range(5):
             # Three transactions open at once hold three slots; the same connection comes back to the same one.
             for number, conn in enumerate((one, two, three)):

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 from audit_database import AuditDatabase, fresh_audit_database
-from audit_examples import KEK, SIGNER, an_entry, check, run_sql, scalar
+from audit_examples import EPOCHS, SIGNER, an_entry, check, in_the_year, run_sql, scalar
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from audit.integrator import CHECKPOINT_EVERY_S, run
@@ -29,11 +29,13 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import create_async_engine
 from audit.checkpoint import Signer
 from audit.integrator import run
-from audit.keys import load_or_create_signing_key
+from audit.keys import Epochs, load_or_create_signing_key
+from audit.service import AuditLog
 
 async def main(url, origin, path):
     audit.integrator.GROUP = 50  # many small steps, so that a kill comes between or within them
-    await run(create_async_engine(url), Signer(origin, load_or_create_signing_key(Path(path))), asyncio.Event(), 0.02)
+    engine, signer = create_async_engine(url), Signer(origin, load_or_create_signing_key(Path(path)))
+    await run(engine, signer, AuditLog(engine, Epochs(1, {1: bytes(range(32))}), "process"), asyncio.Event(), 0.02)
 
 asyncio.run(main(**json.loads(sys.argv[1])))
 """
@@ -79,7 +81,7 @@ async def numbered(db: AuditDatabase) -> int:
 
 
 async def test_killed_integrators_lose_nothing(db: AuditDatabase, key_file: Path) -> None:
-    logs = [AuditLog(db.app, KEK, f"gateway-{number}") for number in range(3)]
+    logs = [AuditLog(db.app, EPOCHS, f"gateway-{number}") for number in range(3)]
     subjects = [uuid4() for _ in range(50)]
     entries = [[an_entry(number, subjects[number % 50]) for number in range(500)] for _ in range(3 * 4)]
     await asyncio.gather(*(logs[n % 3].append_many(group) for n, group in enumerate(entries)))
@@ -111,7 +113,7 @@ async def test_killed_integrators_lose_nothing(db: AuditDatabase, key_file: Path
 
 
 async def test_the_waiting_integrator_takes_over_from_a_killed_one(db: AuditDatabase, key_file: Path) -> None:
-    log = AuditLog(db.app, KEK, "gateway-1")
+    log = AuditLog(db.app, EPOCHS, "gateway-1")
     stop = asyncio.Event()
 
     async def all_numbered() -> bool:
@@ -120,7 +122,7 @@ async def test_the_waiting_integrator_takes_over_from_a_killed_one(db: AuditData
     async with integrator_process(db, key_file) as process:
         await log.append(an_entry(0))
         await until(all_numbered)
-        waiting = asyncio.create_task(run(db.app, SIGNER, stop, interval=0.02))
+        waiting = asyncio.create_task(run(db.app, SIGNER, log, stop, 0.02, in_the_year()))
         await log.append(an_entry(1))
         await until(all_numbered)
         process.send_signal(signal.SIGKILL)
@@ -134,9 +136,36 @@ async def test_the_waiting_integrator_takes_over_from_a_killed_one(db: AuditData
     assert (report.ok, report.entries, report.pending) == (True, 3, 0)
 
 
+async def test_a_silent_integrator_is_cut_off(
+    db: AuditDatabase, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is stopped, not dead: connection and lock live on, and nothing would be numbered any more."""
+    monkeypatch.setattr("audit.integrator.SILENT_S", 0.5)
+    log, stop = AuditLog(db.app, EPOCHS, "gateway-1"), asyncio.Event()
+
+    async def all_numbered() -> bool:
+        return await scalar(db.admin, "SELECT count(*) FROM audit.pending") == 0
+
+    async with integrator_process(db, key_file) as process:
+        await log.append(an_entry(0))
+        await until(all_numbered)
+        process.send_signal(signal.SIGSTOP)
+        waiting = asyncio.create_task(run(db.app, SIGNER, log, stop, 0.02, in_the_year()))
+        await log.append(an_entry(1))
+        await until(all_numbered)
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    stop.set()
+    await waiting
+    await log.close()
+    report = await check(db.admin)
+    assert (report.ok, report.entries, report.pending) == (True, 2, 0)
+
+
 async def test_one_integrates_while_others_wait_and_a_stop_finishes_the_work(db: AuditDatabase) -> None:
-    log, stop = AuditLog(db.app, KEK, "gateway-1"), asyncio.Event()
-    running = [asyncio.create_task(run(db.app, SIGNER, stop, interval=0.01)) for _ in range(3)]
+    log, stop = AuditLog(db.app, EPOCHS, "gateway-1"), asyncio.Event()
+    running = [asyncio.create_task(run(db.app, SIGNER, log, stop, 0.01, in_the_year())) for _ in range(3)]
 
     async def one_holds_the_lock() -> bool:
         return bool(await scalar(db.admin, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"))
@@ -157,8 +186,8 @@ async def test_an_integrator_goes_on_when_its_connection_was_cut(
     db: AuditDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audit.integrator.CHECKPOINT_EVERY_S", CHECKPOINT_EVERY_S / 20)
-    log, stop = AuditLog(db.app, KEK, "gateway-1"), asyncio.Event()
-    running = asyncio.create_task(run(db.app, SIGNER, stop, interval=0.01))
+    log, stop = AuditLog(db.app, EPOCHS, "gateway-1"), asyncio.Event()
+    running = asyncio.create_task(run(db.app, SIGNER, log, stop, 0.01, in_the_year()))
     for number in range(3):
         await log.append(an_entry(number))
 
@@ -180,8 +209,8 @@ async def test_a_broken_log_is_numbered_on_but_not_signed_until_it_is_mended(
     db: AuditDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audit.integrator.CHECKPOINT_EVERY_S", CHECKPOINT_EVERY_S / 20)
-    log, stop = AuditLog(db.app, KEK, "gateway-1"), asyncio.Event()
-    running = asyncio.create_task(run(db.app, SIGNER, stop, interval=0.01))
+    log, stop = AuditLog(db.app, EPOCHS, "gateway-1"), asyncio.Event()
+    running = asyncio.create_task(run(db.app, SIGNER, log, stop, 0.01, in_the_year()))
 
     async def signed(size: int) -> bool:
         return await scalar(db.admin, "SELECT coalesce(max(size), 0) FROM audit.checkpoint") == size

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from audit.envelope import GENESIS, Link, Row, SubjectKey, finish, open_detail, read_envelope, seal
+from audit.envelope import GENESIS, Link, Row, SubjectKey, finish, open_detail, read_envelope, seal, terms_digest
 from audit.errors import LogBroken
 from audit.models import LOG_SUBJECT, Entry
 from audit.verify import leaf_hash
@@ -42,7 +42,7 @@ def an_entry(**changes: Any) -> Entry:
 
 
 def a_row(entry: Entry) -> Row:
-    return finish(seal(entry, KEY, "gateway-1"), Link(3, 41, GENESIS))
+    return finish(seal(entry, KEY, "gateway-1", bytes(32)), Link(3, 41, GENESIS))
 
 
 def as_stored(row: Row) -> StoredEntry:
@@ -50,7 +50,7 @@ def as_stored(row: Row) -> StoredEntry:
     at = f"AD {entry.at:%Y-%m-%dT%H:%M:%S.%f}Z"
     pseudonym = None if row.sealed.pseudonym is None else str(row.sealed.pseudonym)
     copies = (entry.type, entry.outcome, at, pseudonym, row.link.slot, row.link.counter)
-    return StoredEntry(str(entry.id), row.envelope, row.link.leaf, row.sealed.detail, *copies)
+    return StoredEntry(str(entry.id), row.envelope, row.link.leaf, row.sealed.detail, *copies, row.sealed.terms)
 
 
 def test_the_envelope_says_what_the_design_says_and_nothing_else() -> None:
@@ -58,7 +58,7 @@ def test_the_envelope_says_what_the_design_says_and_nothing_else() -> None:
     row = a_row(entry)
     said = json.loads(row.envelope)
     assert {name: said[name] for name in ("version", "id", "at", "type", "outcome", "recorder", "policy_version")} == {
-        "version": 1,
+        "version": 2,
         "id": str(entry.id),
         "at": "2026-10-13T14:05:06.000007Z",
         "type": "disclosure.permitted",
@@ -71,7 +71,8 @@ def test_the_envelope_says_what_the_design_says_and_nothing_else() -> None:
     assert said["writer"] == {"slot": 3, "counter": 42, "previous": base64.b64encode(GENESIS).decode()}
     assert said["detail_sha256"] == base64.b64encode(hashlib.sha256(row.sealed.detail).digest()).decode()
     assert said["commitments"].keys() == GROUPS.keys()
-    assert len(said) == 12
+    assert said["terms_sha256"] == terms_digest(row.sealed.terms)
+    assert len(said) == 13
     assert row.envelope == canonical_json(said)
     assert row.link == Link(3, 42, leaf_hash(row.envelope))
 
@@ -131,16 +132,18 @@ def test_every_byte_of_envelope_leaf_and_detail_counts() -> None:
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("id", str(uuid4())),
+        ("id", "5d3d664b-86a8-4457-954a-b6dfbe1b148d"),
         ("type", "disclosure.denied"),
         ("outcome", "deny"),
         ("at", "AD 2026-10-13T14:05:06.000008Z"),
         ("at", "BC 2026-10-13T14:05:06.000007Z"),
         ("at", None),
         ("pseudonym", None),
-        ("pseudonym", str(uuid4())),
+        ("pseudonym", "5d3d664b-86a8-4457-954a-b6dfbe1b148d"),
         ("slot", 4),
         ("counter", 43),
+        ("terms", []),
+        ("terms", ["type=other"]),
     ],
 )
 def test_every_copied_column_is_held_to_the_envelope(column: str, value: object) -> None:
