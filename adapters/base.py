@@ -15,6 +15,7 @@ from adapters.manifest import Bulk, Dataset, Manifest, Polling, Sending
 from adapters.models import (
     NOTHING,
     BulkOutcome,
+    EntryReceipt,
     FetchOutcome,
     Guarantees,
     Health,
@@ -108,6 +109,8 @@ class ProducerAdapter:
         dataset: str,
         identifier: Identifier,
         presented: Mapping[str, str] = NOTHING,
+        *,
+        receipt: EntryReceipt | None = None,
     ) -> FetchOutcome:
         """Ask for a dataset about one subject. Raises PermitMismatch; everything else is an outcome.
 
@@ -126,9 +129,11 @@ class ProducerAdapter:
         except Unsayable as error:
             return self._refused("incomplete-question", str(error))
         attempt = partial(self._fetch, spec=spec, value=value, query=query, content=content)
-        return await self.guard.run(attempt, effect=False, repeatable=True)
+        return await self.guard.run(attempt, effect=False, repeatable=True, receipt=receipt)
 
-    async def send(self, permit: Permit | Rehearsal, message: ReferralMessage) -> SendOutcome:
+    async def send(
+        self, permit: Permit | Rehearsal, message: ReferralMessage, *, receipt: EntryReceipt | None = None
+    ) -> SendOutcome:
         """Transmit a referral under its id. Raises PermitMismatch; everything else is an outcome.
 
         ``Rejected`` with code ``incomplete-message``: the recipient's contract cannot carry it, and nothing was sent.
@@ -138,12 +143,12 @@ class ProducerAdapter:
         if spec is None or message.service not in self.services:
             return self._refused("unsupported", "no such service here")
         try:
-            document = message_document(message)
+            document = message_document(message, receipt)
             query, content = write(spec.query, document), self._encode(spec.request, write(spec.body, document))
         except Unsayable as error:
             return self._refused("incomplete-message", str(error))
         attempt = partial(self._send, spec=spec, message=message, query=query, content=content)
-        return await self.guard.run(attempt, effect=True, repeatable=self.deduplicates)
+        return await self.guard.run(attempt, effect=True, repeatable=self.deduplicates, receipt=receipt)
 
     async def poll(self, permit: Permit | Rehearsal, cursor: str | None) -> PollOutcome:
         """Ask for counter-referrals after ``cursor``. Raises PermitMismatch; everything else is an outcome."""

@@ -20,6 +20,7 @@ from pyreqwest.compatibility.httpx import HttpxTransport
 from pyreqwest.exceptions import BodyDecodeError, DetailedPyreqwestError, PyreqwestError, ReadError
 
 from adapters.errors import CallFailed, ContractBroken
+from adapters.models import RECEIPT_HEADER, EntryReceipt
 
 Headers = Sequence[tuple[str, str]]
 
@@ -94,6 +95,11 @@ def _transport(connect_s: float, tls: Tls) -> HttpxTransport:
     if tls.ca:
         builder = builder.add_root_certificate_pem(tls.ca.encode())
     return HttpxTransport(builder.build())
+
+
+def receipt_headers(receipt: EntryReceipt | None) -> Headers:
+    """Return the header by which a producer gets the receipt of our log's entry about a call."""
+    return () if receipt is None else ((RECEIPT_HEADER, str(receipt)),)
 
 
 @asynccontextmanager

@@ -18,6 +18,8 @@ from schemas.permit import Permit
 
 #: No attributes: what most questions come with.
 NOTHING: Mapping[str, str] = MappingProxyType({})
+#: Where HTTP has room for a receipt beside its message.
+RECEIPT_HEADER = "X-SIIS-Receipt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,28 @@ class Identifier:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryReceipt:
+    """What the other side keeps as proof that a call is in our log: entry, leaf hash (RFC 6962), address of the proof.
+
+    The entry was committed before the call; its proof appears at that address a second or two later.
+    """
+
+    entry_id: UUID
+    leaf_hash: bytes
+    proof: str
+
+    def __str__(self) -> str:
+        """Write it as the header ``X-SIIS-Receipt`` has it."""
+        return f"entry_id={self.entry_id};leaf={self.leaf_hash.hex()};proof={self.proof}"
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where an outcome comes from: adapter, institution, time (UTC), SHA-256 of the raw answer, effort.
 
     ``register`` names the file it was read from, where the answer comes from a register taken before: ``at`` is then
-    when that was taken, and ``raw_sha256`` the file's.
+    when that was taken, and ``raw_sha256`` the file's. ``message_id`` is the X-Road id of our last message, and
+    ``signature`` the SHA-256 of our signature's value in it (WS-Security), where the manifest asks for them.
     """
 
     adapter: str
@@ -43,6 +62,8 @@ class Provenance:
     duration_ms: int
     attempts: int
     register: str = ""
+    message_id: str = ""
+    signature: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +277,24 @@ class Adapter(Protocol):
         ...
 
     async def fetch(
-        self, permit: Permit, dataset: str, identifier: Identifier, presented: Mapping[str, str] = NOTHING
+        self,
+        permit: Permit,
+        dataset: str,
+        identifier: Identifier,
+        presented: Mapping[str, str] = NOTHING,
+        *,
+        receipt: EntryReceipt | None = None,
     ) -> FetchOutcome:
-        """Ask for a dataset about one subject; ``presented`` is what the person showed, to be matched at the source."""
+        """Ask for a dataset about one subject; ``presented`` is what the person showed, to be matched at the source.
+
+        ``receipt`` goes with the question where the producer's interface has room for it.
+        """
         ...
 
-    async def send(self, permit: Permit, message: ReferralMessage) -> SendOutcome:
-        """Transmit a referral, with ``message.referral_id`` as the idempotency key."""
+    async def send(
+        self, permit: Permit, message: ReferralMessage, *, receipt: EntryReceipt | None = None
+    ) -> SendOutcome:
+        """Transmit a referral, with ``message.referral_id`` as the idempotency key; ``receipt`` as with a question."""
         ...
 
     async def poll(self, permit: Permit, cursor: str | None) -> PollOutcome:

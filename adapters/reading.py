@@ -14,6 +14,7 @@ from adapters.manifest import Dataset, Polling, Sending
 from adapters.mapping import Expression, FieldTable
 from adapters.models import (
     AlreadyTaken,
+    EntryReceipt,
     Found,
     NotFound,
     Page,
@@ -132,8 +133,11 @@ def reply_of(values: Mapping[str, Any], raw_codes: Mapping[str, str]) -> Reply:
     return Reply(**{**values, **typed})
 
 
-def message_document(message: ReferralMessage) -> dict[str, Any]:
-    """Lay a referral out for the field tables: texts only, ISO dates, instants in UTC, the cédula first."""
+def message_document(message: ReferralMessage, receipt: EntryReceipt | None = None) -> dict[str, Any]:
+    """Lay a referral out for the field tables: texts only, ISO dates, instants in UTC, the cédula first.
+
+    ``receipt`` is written as the header ``X-SIIS-Receipt`` has it, for interfaces without headers.
+    """
     identifiers = sorted(message.identifiers, key=lambda item: item.system != "cedula")
     return {
         "referral_id": str(message.referral_id),
@@ -152,6 +156,7 @@ def message_document(message: ReferralMessage) -> dict[str, Any]:
         "priority": message.priority,
         "issued_at": message.issued_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "due_on": None if message.due_on is None else message.due_on.isoformat(),
+        "receipt": None if receipt is None else str(receipt),
     }
 
 

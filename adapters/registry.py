@@ -25,6 +25,7 @@ from adapters.models import (
     NOTHING,
     Adapter,
     BulkOutcome,
+    EntryReceipt,
     FetchOutcome,
     Health,
     Identifier,
@@ -57,13 +58,21 @@ class NotConnected(ProducerAdapter):
         return Health(False, self.guard.health.since, "not connected")
 
     async def fetch(
-        self, permit: Permit | Rehearsal, dataset: str, identifier: Identifier, presented: Mapping[str, str] = NOTHING
+        self,
+        permit: Permit | Rehearsal,
+        dataset: str,
+        identifier: Identifier,
+        presented: Mapping[str, str] = NOTHING,
+        *,
+        receipt: EntryReceipt | None = None,
     ) -> FetchOutcome:
         """Answer that nobody was asked."""
         self.check_permit(permit, "disclosure.fetch", dataset)
         return self._unavailable()
 
-    async def send(self, permit: Permit | Rehearsal, message: ReferralMessage) -> SendOutcome:
+    async def send(
+        self, permit: Permit | Rehearsal, message: ReferralMessage, *, receipt: EntryReceipt | None = None
+    ) -> SendOutcome:
         """Answer that nothing was sent."""
         self.check_permit(permit, "referral.send", f"service:{message.service}")
         return self._unavailable()

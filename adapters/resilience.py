@@ -29,7 +29,7 @@ from tenacity.stop import stop_base
 
 from adapters.errors import CallFailed, ContractBroken, OurLimit, PermitMismatch
 from adapters.manifest import Manifest
-from adapters.models import Health, Malformed, Provenance, Unavailable
+from adapters.models import EntryReceipt, Health, Malformed, Provenance, Unavailable
 from schemas.canonical import sha256
 
 T = TypeVar("T")
@@ -55,16 +55,35 @@ def utc_now() -> datetime:
 
 
 class Call:
-    """One call of a verb: what is left of its time, its attempts, and whether it may have had an effect."""
+    """One call of a verb: what is left of its time, its attempts, and whether it may have had an effect.
 
-    __slots__ = ("_guard", "_started", "attempts", "deadline", "in_turn", "maybe_acted", "raw_sha256", "sent")
+    ``receipt`` is what the producer is to get of our log's entry about it.
+    """
 
-    def __init__(self, guard: Guard, budget_s: float | None = None) -> None:
+    __slots__ = (
+        "_guard",
+        "_started",
+        "attempts",
+        "deadline",
+        "in_turn",
+        "maybe_acted",
+        "message_id",
+        "raw_sha256",
+        "receipt",
+        "sent",
+        "signature",
+    )
+
+    def __init__(self, guard: Guard, budget_s: float | None = None, receipt: EntryReceipt | None = None) -> None:
         self._guard = guard
         self._started = time.monotonic()
         self.deadline = asyncio.get_running_loop().time() + (budget_s or guard.budget_s)
         self.attempts = 0
         self.raw_sha256: bytes | None = None
+        self.receipt = receipt
+        #: Of our own last message, where the protocol has such things: its id, and the SHA-256 of its signature.
+        self.message_id = ""
+        self.signature: bytes | None = None
         #: The message of this attempt may have left; set by the adapter just before it hands it over.
         self.sent = False
         #: Some attempt so far may have been acted on.
@@ -90,6 +109,8 @@ class Call:
             raw_sha256=self.raw_sha256,
             duration_ms=round((time.monotonic() - self._started) * 1000),
             attempts=self.attempts,
+            message_id=self.message_id,
+            signature=self.signature,
         )
 
 
@@ -125,14 +146,15 @@ class Guard:
         effect: bool,
         repeatable: bool,
         budget_s: float | None = None,
+        receipt: EntryReceipt | None = None,
     ) -> T | Unavailable | Malformed:
         """Make a call. ``effect``: it changes something there; ``repeatable``: a second attempt changes nothing more.
 
-        ``budget_s`` stands in for the manifest's budget where a verb has its own.
+        ``budget_s`` stands in for the manifest's budget where a verb has its own; ``receipt`` goes with the call.
 
         Returns what ``attempt`` returns, or the failure as an outcome; only cancellation and a caller's faults leave.
         """
-        call = Call(self, budget_s)
+        call = Call(self, budget_s, receipt)
         self._under_way += 1
         self.idle.clear()
         try:

@@ -19,7 +19,16 @@ from adapters.base import ProducerAdapter, Secrets
 from adapters.charset import charset_in, to_utf8
 from adapters.connections import Connection
 from adapters.errors import CallFailed, ContractBroken
-from adapters.http import COMMON_HEADERS, Answer, Headers, ask, close_client, open_client, status_error
+from adapters.http import (
+    COMMON_HEADERS,
+    Answer,
+    Headers,
+    ask,
+    close_client,
+    open_client,
+    receipt_headers,
+    status_error,
+)
 from adapters.manifest import Bulk, Dataset, Manifest, Polling, Sending
 from adapters.models import FetchOutcome, NotFound, PollOutcome, ReferralMessage, Register, Rejected, SendOutcome
 from adapters.paging import Paging, Reply, encoded, with_parameter
@@ -197,7 +206,7 @@ class RestAdapter(ProducerAdapter):
     ) -> Reply:
         """Ask once, or twice where our token is no longer taken; at most ``most`` bytes of an answer are read."""
         wanted = request.get("answer", "json")
-        common = [*COMMON_HEADERS, ("Accept", _ACCEPT[wanted]), *more]
+        common = [*COMMON_HEADERS, ("Accept", _ACCEPT[wanted]), *receipt_headers(call.receipt), *more]
         if content:
             common.append(("Content-Type", _SENT_AS[request.get("format", "json")]))
         # A link to the next page may hold the key already: it is set, not added.

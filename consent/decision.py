@@ -54,8 +54,10 @@ EMERGENCY_ACTION = "emergency.use"
 EMERGENCY_ASSURANCE = 2
 FRESH_LOGIN = timedelta(minutes=15)
 REVIEW_WITHIN = timedelta(hours=72)
-# The denials an emergency may lift: agreement, consent and labels; nothing that protects the person.
-LIFTABLE = frozenset({"agreement", "purpose", "basis", "role-in-agreement", "assurance", "volume", "fields", "consent"})
+# The denials an emergency may lift: agreement, consent, labels and restriction; nothing that protects the person.
+LIFTABLE = frozenset(
+    {"agreement", "purpose", "basis", "role-in-agreement", "assurance", "volume", "fields", "consent", "restricted"}
+)
 _NOTHING: frozenset[str] = frozenset()
 NO_USE: Mapping[str, int] = MappingProxyType({})
 NO_TREATMENT: Mapping[str, str] = MappingProxyType({})
@@ -74,6 +76,12 @@ def decide(request: Request, facts: SubjectFacts, policy: Policy, used: Mapping[
     if claim is None or ordinary.permit is not None or not LIFTABLE.issuperset(ordinary.reasons):
         return ordinary
     return _emergency(request, claim, roles, facts, policy, trace, hides_subject=ordinary.hides_subject)
+
+
+def may_break_glass(request: Request, policy: Policy) -> bool:
+    """Say whether a request claims an emergency and its operator could break the glass, whoever the person is."""
+    roles = roles_in_force(request.caller, policy, request.at)
+    return request.emergency is not None and not _emergency_refusals(request, roles, policy)
 
 
 def _ordinary(
@@ -270,7 +278,7 @@ def _emergency_clauses(request: Request, roles: frozenset[str], policy: Policy) 
     for grant in policy.grants.get((request.requester, request.holder, request.dataset), ()):
         bases = grant.norms.keys() & policy.emergency_bases
         covers = bases and in_force(grant, request) and request.purpose in grant.purposes
-        # As among ordinary agreements, one that has nothing of what was asked narrows nothing.
+        # Unlike an ordinary one, an agreement with nothing of what was asked narrows nothing; volumes do not count.
         covers = covers and not asked.isdisjoint(grant.visible)
         if covers and not roles.isdisjoint(grant.roles) and assurance_of(request.caller) >= grant.minimum_assurance:
             views.append(view_of(request, asked, grant, roles, policy, min(bases)))

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import tuple_row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from consent.models import ConsentFact, OpenedGlass, RepresentationFact, SubjectFacts
+from consent.models import ConsentFact, OpenedGlass, RepresentationFact, RestrictionFact, SubjectFacts
 
 # What few persons have comes as JSON and is null for all others; OFFSET 0 keeps it from being read once per consent.
 # DISTINCT ON: the newest answer to each agreement counts, and of two of the same instant the one that refuses.
@@ -25,7 +25,9 @@ FROM (
            (SELECT jsonb_agg(jsonb_build_array(id, representative, kind, valid_from, valid_to, ended_at))
             FROM consent.representation AS mandate WHERE mandate.subject = asked.subject) AS mandates,
            (SELECT jsonb_agg(jsonb_build_array(institution, "user", dataset, incident, expires_at))
-            FROM consent.break_glass AS glass WHERE glass.subject = asked.subject) AS glasses
+            FROM consent.break_glass AS glass WHERE glass.subject = asked.subject) AS glasses,
+           (SELECT jsonb_agg(jsonb_build_array(holder, dataset, until))
+            FROM consent.restriction WHERE restriction.subject = asked.subject) AS restrictions
     FROM unnest(%s::uuid[]) AS asked (subject)
     OFFSET 0
 ) AS facts
@@ -60,8 +62,8 @@ async def facts_of(driver: psycopg.AsyncConnection[Any], subjects: Collection[UU
     consents: dict[UUID, list[ConsentFact]] = {}
     async with driver.cursor(binary=True, row_factory=tuple_row) as cursor:
         await cursor.execute(FACTS, (list(dict.fromkeys(subjects)),))
-        for subject, flags, objections, mandates, glasses, *record in await cursor.fetchall():
-            heads[subject] = [each or () for each in (flags, objections, mandates, glasses)]
+        for subject, flags, objections, mandates, glasses, restrictions, *record in await cursor.fetchall():
+            heads[subject] = [each or () for each in (flags, objections, mandates, glasses, restrictions)]
             if record[0] is not None:
                 consents.setdefault(subject, []).append(_consent_fact(*record))
     return {subject: _facts(subject, tuple(consents.get(subject, ())), *head) for subject, head in heads.items()}
@@ -79,6 +81,7 @@ def completed(facts: SubjectFacts, *, birth_date: date | None, deceased: bool) -
         export_ban=facts.export_ban,
         barred=facts.barred,
         objections=facts.objections,
+        restrictions=facts.restrictions,
         consents=facts.consents,
         representations=facts.representations,
         glasses=facts.glasses,
@@ -92,6 +95,7 @@ def _facts(
     objections: Collection[str],
     mandates: Collection[list[Any]],
     glasses: Collection[list[Any]],
+    restrictions: Collection[list[str]],
 ) -> SubjectFacts:
     kinds = {kind for kind, _target in flags}
     return SubjectFacts(
@@ -101,6 +105,9 @@ def _facts(
         export_ban="export-ban" in kinds,
         barred=frozenset(target for kind, target in flags if kind == "aggressor"),
         objections=frozenset(objections),
+        restrictions=tuple(
+            RestrictionFact(holder, dataset, date.fromisoformat(until)) for holder, dataset, until in restrictions
+        ),
         consents=consents,
         representations=tuple(_representation_fact(*mandate) for mandate in mandates),
         glasses=tuple(_opened_glass(*glass) for glass in glasses),

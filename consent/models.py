@@ -166,6 +166,8 @@ class Caller:
     ``user_verified`` is true only for an operator proved by a signed assertion or a token (DESIGN 9.6); ``assurance``
     runs from 1 (claimed) to 3; ``authenticated_at`` is when that operator last logged in, if known. ``person`` is our
     internal id of a person who comes with a token of their own. ``pilot`` marks a client known by a secret alone.
+    ``address`` and ``bound_to`` (thumbprint of the certificate or key the token is bound to) are for the log; no rule
+    reads them.
     """
 
     client_id: str
@@ -177,6 +179,8 @@ class Caller:
     authenticated_at: datetime | None = None
     person: UUID | None = None
     pilot: bool = False
+    address: str | None = None
+    bound_to: str | None = None
 
     @property
     def holder_of_roles(self) -> str:
@@ -269,6 +273,14 @@ class RepresentationFact:
     ended_at: datetime | None = None
 
 
+class RestrictionFact(NamedTuple):
+    """Data that nobody is told of up to and with a day in Paraguay; empty ``holder``, ``dataset``: everybody's, all."""
+
+    holder: str
+    dataset: str
+    until: date
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedGlass:
     """An emergency access to a person's data that was opened before."""
@@ -296,6 +308,7 @@ class SubjectFacts:
     export_ban: bool = False
     barred: frozenset[str] = frozenset()
     objections: frozenset[str] = frozenset()
+    restrictions: tuple[RestrictionFact, ...] = ()
     consents: tuple[ConsentFact, ...] = ()
     representations: tuple[RepresentationFact, ...] = ()
     glasses: tuple[OpenedGlass, ...] = ()

@@ -35,7 +35,20 @@ def refusals(request: Request, facts: SubjectFacts, policy: Policy, basis: str) 
         reasons.append("unknown-subject")
     if request.purpose in facts.objections and basis not in _UNMOVED_BY_OBJECTION:
         reasons.append("objection")
+    if facts.restrictions and _restricted(request, facts, policy, basis):
+        reasons.append("restricted")
     return tuple(reasons)
+
+
+def _restricted(request: Request, facts: SubjectFacts, policy: Policy, basis: str) -> bool:
+    """Say whether a restriction in place of a deletion stands: it leaves the person's own view and vital interest."""
+    if basis in policy.emergency_bases or (facts.subject is not None and request.caller.person == facts.subject):
+        return False
+    today = request.at.astimezone(_PARAGUAY).date()
+    return any(
+        today <= each.until and each.holder in ("", request.holder) and each.dataset in ("", request.dataset)
+        for each in facts.restrictions
+    )
 
 
 def _names(request: Request) -> list[str]:

@@ -214,6 +214,21 @@ objection = Table(
     Column("since", DateTime(timezone=True), nullable=False),
 )
 
+# Whose data stay as they are and are told to nobody until a day (in place of a deletion): all of it, or what one
+# institution holds, or one dataset of theirs.
+restriction = Table(
+    "restriction",
+    metadata,
+    Column("subject", Uuid, primary_key=True),
+    Column("holder", Text, primary_key=True, server_default="", comment="whose data; empty: everybody's"),
+    Column("dataset", Text, primary_key=True, server_default="", comment="empty: all"),
+    Column("norm", Text, nullable=False),
+    Column("reference", Text, nullable=False, comment="the order, or the request that it answers"),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("until", Date, nullable=False, comment="last day, in Paraguay"),
+    Index("ix_restriction_until", "until"),
+)
+
 # One emergency access: one user, one person, one dataset, one incident, a day at most; reviewed by somebody else.
 break_glass = Table(
     "break_glass",
@@ -264,7 +279,7 @@ _ROLE_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 def notify_ddl() -> list[str]:
     """Return the SQL that announces committed changes: ``consent_policy`` without payload for agreements,
     institutions, roles and emergencies, ``consent_subject`` with the subject's id for consents, representatives,
-    protective flags and objections.
+    protective flags, objections and restrictions.
     """
     policy = [
         f"CREATE OR REPLACE TRIGGER notify_policy AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON consent.{table} "
@@ -280,7 +295,7 @@ def notify_ddl() -> list[str]:
     subject = [
         f"CREATE OR REPLACE TRIGGER notify_subject AFTER INSERT OR UPDATE OR DELETE ON consent.{table} "
         "FOR EACH ROW EXECUTE FUNCTION consent.notify_subject()"
-        for table in (consent_record.name, representation.name, protective_flag.name, objection.name)
+        for table in (consent_record.name, representation.name, protective_flag.name, objection.name, restriction.name)
     ]
     return [*_NOTIFY_FUNCTIONS, *policy, *subject]
 
@@ -302,4 +317,5 @@ def grants_ddl(app_role: str) -> list[str]:
         f"GRANT SELECT, INSERT, UPDATE (fields, noticed_at, verdict, reviewed_by, reviewed_at) ON consent.break_glass "
         f"TO {app_role}",
         f"GRANT SELECT, INSERT, DELETE ON consent.protective_flag, consent.objection TO {app_role}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON consent.restriction TO {app_role}",
     ]

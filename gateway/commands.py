@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Column, DateTime, Integer, LargeBinary, Table, Text, bindparam, func, insert, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.models import RECEIPT_HEADER
 from audit.models import Receipt
-from gateway import errors
+from gateway import errors, evidence
 from gateway.database import metadata
 from schemas.canonical import sha256
 
@@ -79,5 +82,17 @@ async def remember(connection: AsyncConnection, command: Command, done: Done) ->
 
 
 def receipt_json(receipt: Receipt) -> dict[str, str]:
-    """Return a receipt as every answer shows it: entry id and leaf hash (hexadecimal)."""
-    return {"entry_id": str(receipt.entry_id), "leaf_hash": receipt.leaf_hash.hex()}
+    """Return a receipt as every answer shows it: entry id, leaf hash (hexadecimal), and where its proof appears.
+
+    The address is below the gateway's own, and has the proof a second or two later, once a checkpoint covers the entry.
+    """
+    proof = evidence.proof_address(receipt.entry_id)
+    return {"entry_id": str(receipt.entry_id), "leaf_hash": receipt.leaf_hash.hex(), "proof": proof}
+
+
+def receipt_headers(shown: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the header that carries a receipt (as JSON has it) with an answer whose own format has no room for one."""
+    if shown is None:
+        return {}
+    proof = evidence.proof_address(UUID(shown["entry_id"]))
+    return {RECEIPT_HEADER: f"entry_id={shown['entry_id']};leaf={shown['leaf_hash']};proof={proof}"}

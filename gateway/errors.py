@@ -70,6 +70,13 @@ class Conflict(Refusal):
         self.detail = detail
 
 
+class EvidenceStopped(Refusal):
+    """Ordinary disclosures stop: nobody outside has confirmed the log for too long. Nobody was asked anything."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        super().__init__("evidence-stopped", receipt=receipt)
+
+
 class ProducerFailed(Refusal):
     """The producer's system did not answer usefully; ``kind`` is unavailable, malformed or rejected."""
 

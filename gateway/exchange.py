@@ -12,10 +12,15 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
+from uuid import UUID
+
+import orjson
 
 from adapters.models import (
     Adapter,
+    EntryReceipt,
     FetchOutcome,
     Found,
     Identifier,
@@ -27,7 +32,7 @@ from adapters.models import (
 from adapters.registry import Adapters
 from audit.models import Receipt
 from audit.service import AuditLog
-from consent.decision import decide
+from consent.decision import decide, may_break_glass
 from consent.errors import EmergencyEnded
 from consent.models import (
     AUDIT_BEFORE_RELEASE,
@@ -53,6 +58,8 @@ from gateway.lawful import require_codes
 from gateway.registry import service as registry
 from gateway.registry.lookup import SubjectLookup
 from gateway.registry.models import PersonRef
+from gateway.witnesses.quorum import NO_WITNESSES, Quorum, refuse_while_stopped
+from schemas.canonical import sha256
 from schemas.codes import code_list
 from schemas.errors import InvalidIdentifier
 from schemas.permit import Permit
@@ -83,6 +90,8 @@ class DisclosureRequest:
     presented: Mapping[str, str] = field(default_factory=dict)
     on_behalf_of: str | None = None
     emergency: EmergencyClaim | None = None
+    #: SHA-256 of the request as it was received.
+    digest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +120,14 @@ class Exchange:
         policies: PolicyStore,
         volume: Volume,
         adapters: Adapters,
+        public_address: str,
+        quorum: Quorum = NO_WITNESSES,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
+        """``public_address`` is where producers find the proofs of the receipts they get."""
         self._database, self._subjects, self._audit, self._volume = database, subjects, audit, volume
-        self._policies, self._adapters, self._now = policies, adapters, now
+        self._policies, self._adapters, self._quorum, self._now = policies, adapters, quorum, now
+        self._public_address = public_address
         # By dataset: a register held here says no far sooner than a system far away does.
         self._not_found_times: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=64))
         # How the last question of each dataset failed: who is refused for the person's sake is told the same.
@@ -123,8 +136,9 @@ class Exchange:
     async def disclose(self, caller: Caller, asked: DisclosureRequest, *, adapter: Adapter | None = None) -> Disclosure:
         """Answer a request for facts about one person, from one adapter only if it is given.
 
-        Raises :class:`~gateway.errors.BadRequest`, ``Denied``, ``NotFound`` or ``ProducerFailed``; every one of them,
-        and the answer, has its entry in the log before it leaves. AuditUnavailable when the log cannot be written.
+        Raises :class:`~gateway.errors.BadRequest`, ``Denied``, ``NotFound``, ``ProducerFailed`` or
+        ``EvidenceStopped``; every one of them, and the answer, has its entry in the log before it leaves.
+        AuditUnavailable when the log cannot be written.
         """
         started = time.monotonic()
         dataset = code_list("datasets").get(asked.dataset)
@@ -151,8 +165,12 @@ class Exchange:
         if not sources:
             raise errors.BadRequest("dataset-not-connected", pointer="/dataset")
         identifier = _identifier(asked)
-        who, facts = await self._subjects.find(identifier.system, identifier.value)
         request = _request(caller, asked, dataset["holder"], self._now())
+        # Before anything depends on the person, so that the stop tells nothing about anybody.
+        if self._quorum.stops(request.at) and not may_break_glass(request, self._policies.current):
+            version = self._policies.current.version
+            await refuse_while_stopped(self._audit, "disclosure.stopped", request, version, asked.correlation)
+        who, facts = await self._subjects.find(identifier.system, identifier.value)
         decision = decide(request, facts, self._policies.current, self._volume.used)
         if decision.permit is None or not _KEPT.issuperset(decision.obligations):
             await self._refuse(request, decision, facts, asked.correlation, started)
@@ -185,68 +203,60 @@ class Exchange:
     ) -> Disclosure:
         if permit is None or identifier is None:
             raise TypeError("nobody is asked without a permit and an identifier")
-        subject, correlation = None if who is None else who.id, asked.correlation
         self._volume.count(decision)
+        glass = None
         if decision.emergency:
-            await self._break_glass(request, decision, facts, correlation, started)
-        intent = evidence.decided("disclosure.intent", request, decision, subject=subject, correlation=correlation)
-        await self._audit.append(intent)
-        outcome, silent = await self._fetch(permit, identifier, asked.presented, sources)
+            glass = await self._break_glass(request, decision, facts, asked.correlation, started)
+        entry = partial(
+            evidence.decided,
+            request=request,
+            decision=decision,
+            subject=None if who is None else who.id,
+            facts=facts,
+            emergency=glass,
+            correlation=asked.correlation,
+        )
+        received = {} if asked.digest is None else {"request_sha256": asked.digest.hex()}
+        intent = entry("disclosure.intent", exchange=received)
+        receipt = evidence.to_hand_over(await self._audit.append(intent), self._public_address)
+        outcome, protocol, silent = await self._fetch(permit, identifier, asked.presented, sources, receipt)
         self._note(request.dataset, outcome)
-        exchange = {"intent": str(intent.id), **_told(outcome)}
+        exchange = {"intent": str(intent.id), **received, **_told(outcome, protocol)}
         if silent:
             # They were told whom it is about, whether they answered or not.
             exchange["asked_before"] = silent
         if not isinstance(outcome, Found):
-            receipt = await self._audit.append(
-                evidence.decided(
-                    "disclosure.unanswered",
-                    request,
-                    decision,
-                    subject=subject,
-                    correlation=correlation,
-                    outcome="failed",
-                    exchange=exchange,
-                )
-            )
+            failed = await self._audit.append(entry("disclosure.unanswered", outcome="failed", exchange=exchange))
             if isinstance(outcome, NotFound):
                 self._not_found_times[request.dataset].append(time.monotonic() - started)
-                raise errors.NotFound("not-found", receipt=receipt, source=outcome.provenance)
-            raise errors.ProducerFailed(*_failure(outcome), receipt=receipt)
+                raise errors.NotFound("not-found", receipt=failed, source=outcome.provenance)
+            raise errors.ProducerFailed(*_failure(outcome), receipt=failed)
         today = local_day(request.at)
         released = {
             name: reduced(decision.treatments.get(name, "keep"), outcome.facts.get(name), today)
             for name in request.fields
             if name in decision.released
         }
-        receipt = await self._audit.append(
-            evidence.decided(
-                "disclosure.released",
-                request,
-                decision,
-                subject=subject,
-                correlation=correlation,
-                exchange=exchange,
-            )
-        )
+        exchange["facts_sha256"] = sha256(orjson.dumps(released, option=orjson.OPT_SORT_KEYS)).hex()
         return Disclosure(
             dataset=request.dataset,
             facts=released,
             withheld=tuple(name for name in request.fields if name not in decision.released),
             outcome=outcome,
             obligations=decision.obligations,
-            receipt=receipt,
+            receipt=await self._audit.append(entry("disclosure.released", exchange=exchange)),
             reduced=decision.treatments,
             retain_until=None if decision.retention_days is None else today + timedelta(days=decision.retention_days),
         )
 
     async def _break_glass(
         self, request: Request, decision: Decision, facts: SubjectFacts, correlation: str | None, started: float
-    ) -> None:
-        """Commit the emergency with its notices and entry before anybody is asked."""
+    ) -> UUID:
+        """Commit the emergency with its notices and entry before anybody is asked; return the entry's id."""
         try:
             async with self._database.transaction() as connection:
-                await open_emergency(connection, self._audit, request, decision, facts, correlation)
+                opened = await open_emergency(connection, self._audit, request, decision, facts, correlation)
+            return opened.entry_id
         except EmergencyEnded:
             # Its day ended, or a verdict came, since the facts were read.
             await self._refuse(request, decision, facts, correlation, started)
@@ -259,28 +269,38 @@ class Exchange:
             self._failing.pop(dataset, None)
 
     async def _fetch(
-        self, permit: Permit, identifier: Identifier, presented: Mapping[str, str], sources: tuple[Adapter, ...]
-    ) -> tuple[FetchOutcome, list[str]]:
-        """Ask one source after the other; return the last outcome and the names of those that were silent before."""
+        self,
+        permit: Permit,
+        identifier: Identifier,
+        presented: Mapping[str, str],
+        sources: tuple[Adapter, ...],
+        receipt: EntryReceipt,
+    ) -> tuple[FetchOutcome, str, list[str]]:
+        """Ask one source after the other; return the last outcome, the protocol it came by, and the names of those that
+        were silent before.
+        """
         silent: list[str] = []
-        outcome = await sources[0].fetch(permit, permit.dataset, identifier, presented)
+        asked = sources[0]
+        outcome = await asked.fetch(permit, permit.dataset, identifier, presented, receipt=receipt)
         for adapter in sources[1:]:
             # Only silence passes the question on: an answer, even a refusal, is the source's answer.
             if not isinstance(outcome, Unavailable):
                 break
             silent.append(outcome.provenance.adapter)
-            outcome = await adapter.fetch(permit, permit.dataset, identifier, presented)
-        return outcome, silent
+            asked = adapter
+            outcome = await asked.fetch(permit, permit.dataset, identifier, presented, receipt=receipt)
+        return outcome, asked.kind, silent
 
     async def _refuse(
         self, request: Request, decision: Decision, facts: SubjectFacts, correlation: str | None, started: float
-    ) -> None:
+    ) -> NoReturn:
         receipt = await self._audit.append(
             evidence.decided(
                 "disclosure.denied",
                 request,
                 decision,
                 subject=facts.subject,
+                facts=facts,
                 correlation=correlation,
             )
         )
@@ -325,20 +345,8 @@ def _request(caller: Caller, asked: DisclosureRequest, holder: str, at: datetime
     )
 
 
-def _told(outcome: FetchOutcome) -> dict[str, Any]:
-    provenance = outcome.provenance
-    told: dict[str, Any] = {
-        "outcome": type(outcome).__name__,
-        "adapter": provenance.adapter,
-        "institution": provenance.institution,
-        "at": provenance.at.isoformat(),
-        "duration_ms": provenance.duration_ms,
-        "attempts": provenance.attempts,
-    }
-    if provenance.register:
-        told["register"] = provenance.register
-    if provenance.raw_sha256 is not None:
-        told["answer_sha256"] = provenance.raw_sha256.hex()
+def _told(outcome: FetchOutcome, protocol: str) -> dict[str, Any]:
+    told = {"outcome": type(outcome).__name__, **evidence.told(outcome.provenance, protocol)}
     if isinstance(outcome, Malformed | Unavailable):
         told["reason"] = outcome.reason
     if isinstance(outcome, Rejected):

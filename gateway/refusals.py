@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import prometheus_client
 import structlog
@@ -30,19 +31,25 @@ class RefusalLog:
         self._audit, self._policies, self._now = audit, policies, now
         self._noise: Counter[str] = Counter()
 
-    async def token(self, error: TokenError) -> None:
-        """Record a refused token or client assertion; a stranger's is only counted (DESIGN 9.13)."""
+    async def token(self, error: TokenError) -> Receipt | None:
+        """Record a refused token or client assertion; a stranger's is only counted (DESIGN 9.13), without a receipt."""
         _refused.labels(error.reason).inc()
         if error.client_id is None:
             self._noise[error.reason] += 1
-            return
-        actor: dict[str, object] = {"client": error.client_id, **_pilot(error.pilot)}
-        await self._append("request.unauthorised", actor, {"reason": error.reason})
+            return None
+        actor = {"client": error.client_id, **evidence.origin(error.address, None, pilot=error.pilot)}
+        return await self._append("request.unauthorised", actor, {"reason": error.reason})
 
-    async def message(self, caller: VerifiedCaller, reasons: list[str], where: str) -> Receipt | None:
+    async def message(
+        self, caller: VerifiedCaller, reasons: list[str], where: str, address: str | None = None
+    ) -> Receipt | None:
         """Record a known caller's request that could not be used: rules broken and fields, nothing of the content."""
         _refused.labels("bad-request").inc()
-        actor = {"client": caller.client_id, "institution": caller.institution, **_pilot(caller.pilot)}
+        actor = {
+            "client": caller.client_id,
+            "institution": caller.institution,
+            **evidence.origin(address, caller.bound_to, pilot=caller.pilot),
+        }
         return await self._append("request.refused", actor, {"reasons": reasons[:20], "route": where})
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -60,7 +67,7 @@ class RefusalLog:
         counted, self._noise = dict(self._noise), Counter()
         await self._append("request.noise", {}, {"counts": counted})
 
-    async def _append(self, kind: str, actor: dict[str, object], what: dict[str, object]) -> Receipt | None:
+    async def _append(self, kind: str, actor: dict[str, Any], what: dict[str, Any]) -> Receipt | None:
         entry = evidence.entry(
             kind, "deny", at=self._now(), policy_version=self._policies.current.version, actor=actor, what=what
         )
@@ -70,8 +77,3 @@ class RefusalLog:
             # Nothing was released, so the refusal stands; the lost entry shows in the metrics and the process log.
             _log.error("refusal.not_logged", kind=kind)
             return None
-
-
-def _pilot(pilot: bool) -> dict[str, object]:
-    # A secret proves less than a key, so what was done with one shows it.
-    return {"pilot": True} if pilot else {}

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from adapters.registry import Adapters
 from audit.checkpoint import Signer
@@ -13,16 +14,21 @@ from audit.keys import load_or_create_signing_key
 from audit.service import AuditLog
 from consent.policy import PolicyStore
 from consent.volume import Volume
+from gateway.auditing.exports import Exports
+from gateway.auditing.service import Auditing
 from gateway.catalogue.service import Catalogue
 from gateway.clock import utc_now
 from gateway.database import Database, application_url
 from gateway.delivery.service import Delivery, Plan
+from gateway.dossier.anomalies import Anomalies
+from gateway.erasure.keeper import KeyKeeper
 from gateway.exchange import Exchange
 from gateway.governance.consents import Consents
 from gateway.governance.emergencies import EmergencyWatch
 from gateway.governance.explanations import Explanations
 from gateway.governance.protection import Protection
 from gateway.governance.service import Governance
+from gateway.governance.usage import Usage
 from gateway.identity.directory import ClientDirectory
 from gateway.identity.foreign import ForeignTokens
 from gateway.identity.keys import load_ring
@@ -43,7 +49,10 @@ from gateway.registry.query import StatusService
 from gateway.rights.breaches import Breaches
 from gateway.rights.service import Rights
 from gateway.settings import Settings
-from gateway.vault import MissingKey, Vault, load_kek, open_vault
+from gateway.vault import MissingKey, Vault, load_epochs, load_kek, open_vault
+from gateway.witnesses.policy import policy_text
+from gateway.witnesses.quorum import Quorum
+from gateway.witnesses.service import Witnessing, quorum_watch
 
 LOG_KEY = "log-signing.pem"
 
@@ -71,6 +80,10 @@ class Runtime:
     protection: Protection
     rights: Rights
     breaches: Breaches
+    usage: Usage
+    auditing: Auditing
+    exports: Exports
+    anomalies: Anomalies
     proxies: Proxies
     exchange: Exchange
     referrals: ReferralService
@@ -78,6 +91,8 @@ class Runtime:
     delivery: Delivery
     replies: ReplyIntake
     registers: RegisterIntake
+    quorum: Quorum
+    witnessing: Witnessing
 
 
 def load_signer(settings: Settings) -> Signer:
@@ -85,7 +100,7 @@ def load_signer(settings: Settings) -> Signer:
     path = settings.keys_dir / LOG_KEY
     if not settings.embedded and not path.exists():
         raise MissingKey(str(path))
-    return Signer(settings.log_origin, load_or_create_signing_key(path))
+    return Signer(settings.log_origin, load_or_create_signing_key(path), settings.data_dir / "signed")
 
 
 @asynccontextmanager
@@ -95,6 +110,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     Raises :class:`~gateway.vault.MissingKey` for a key file that must exist and does not.
     """
     kek = load_kek(settings.keys_dir, create=settings.embedded)
+    epochs = load_epochs(settings.keys_dir, create=settings.embedded)
     signer = load_signer(settings)
     ring = load_ring(settings.keys_dir, create=settings.embedded)
     async with AsyncExitStack() as stack:
@@ -102,7 +118,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         stack.push_async_callback(database.close)
         async with database.transaction() as connection:
             vault = await open_vault(connection, kek)
-        audit = AuditLog(database.engine, kek, settings.recorder)
+        audit = AuditLog(database.engine, epochs, settings.recorder)
         stack.push_async_callback(audit.close)
         await audit.start()
         policies = PolicyStore(database.engine)
@@ -120,8 +136,13 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         subjects = SubjectLookup(database, vault)
         stack.push_async_callback(subjects.close)
         volume = Volume(database.engine, policies, utc_now)
+        quorum = Quorum()
+        watch = quorum_watch(settings, database, quorum, utc_now)
+        if watch is not None:
+            await watch.look()
         governance = Governance(database=database, audit=audit, policies=policies)
-        rights = Rights(governance=governance, audit=audit, vault=vault, kek=kek)
+        auditing = Auditing(governance=governance, audit=audit, epochs=epochs, subjects=subjects)
+        rights = Rights(governance=governance, audit=audit, vault=vault, epochs=epochs)
         issuer = Issuer(settings.issuer)
         refusals = RefusalLog(audit, policies, utc_now)
         referrals = ReferralService(
@@ -149,20 +170,43 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             refusals=refusals,
             adapters=adapters,
             exchange=Exchange(
-                database=database, subjects=subjects, audit=audit, policies=policies, volume=volume, adapters=adapters
+                database=database,
+                subjects=subjects,
+                audit=audit,
+                policies=policies,
+                volume=volume,
+                adapters=adapters,
+                public_address=issuer.url,
+                quorum=quorum,
             ),
             referrals=referrals,
-            statuses=StatusService(database=database, vault=vault, audit=audit, policies=policies, volume=volume),
+            statuses=StatusService(
+                database=database,
+                vault=vault,
+                audit=audit,
+                policies=policies,
+                volume=volume,
+                quorum=quorum,
+            ),
             subjects=subjects,
             governance=governance,
             consents=Consents(governance, vault),
             protection=Protection(governance, vault),
             rights=rights,
-            breaches=Breaches(governance=governance, audit=audit, vault=vault, kek=kek),
+            breaches=Breaches(governance=governance, audit=audit, vault=vault, epochs=epochs),
+            usage=Usage(governance, vault, audit=audit, epochs=epochs),
+            auditing=auditing,
+            anomalies=Anomalies(governance=governance, audit=audit, vault=vault, epochs=epochs),
+            exports=Exports(
+                auditing,
+                policy=partial(policy_text, signer, witnesses_file=settings.witnesses),
+                witness_interval_s=settings.witness_interval_s,
+                folder=settings.data_dir / "exports",
+            ),
             proxies=Proxies(settings.trusted_proxies),
             explanations=Explanations(
                 database=database,
-                kek=kek,
+                epochs=epochs,
                 audit=audit,
                 policies=policies,
                 volume=volume,
@@ -176,6 +220,8 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
                 policies=policies,
                 adapters=adapters,
                 plan=Plan(settings.retry_first_s, settings.retry_attempts),
+                public_address=issuer.url,
+                quorum=quorum,
             ),
             replies=ReplyIntake(database=database, audit=audit, policies=policies, referrals=referrals),
             registers=RegisterIntake(
@@ -185,6 +231,8 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
                 policies=policies,
                 rejects_dir=settings.data_dir / "rejects",
             ),
+            quorum=quorum,
+            witnessing=Witnessing.of(settings, database, audit, utc_now),
         )
         stop = asyncio.Event()
         keeper = HealthKeeper(database, adapters)
@@ -199,9 +247,11 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             keeper.run,
             volume.run,
             EmergencyWatch(database).run,
+            KeyKeeper(database, audit, epochs, now=utc_now).run,
             rights.run,
         )
-        followers = [asyncio.create_task(run(stop)) for run in following]
+        watching = () if watch is None else (watch.run,)
+        followers = [asyncio.create_task(run(stop)) for run in (*following, *watching)]
         try:
             yield runtime
         finally:

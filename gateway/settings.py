@@ -41,7 +41,13 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     recorder: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "siis-gateway"
-    log_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,120}$")] = "siis.gov.py/audit/2026"
+    log_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,120}$")] = "siis.gov.py/audit"
+    witnesses: Path | None = Field(default=None, description="C2SP tlog-policy file: our witnesses and their quorum")
+    witness_interval_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    witness_limit_s: Annotated[float, Field(ge=60, le=7 * 24 * 3600)] = 4 * 3600.0
+    witness_name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,120}$")] | None = None
+    timestamp_url: Annotated[str, Field(pattern=r"^https?://[^?#\s@]+$")] | None = None
+    timestamp_roots: Path | None = Field(default=None, description="PEM file: roots of the time-stamp authority")
     max_body_bytes: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 512 * 1024
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(), description="networks of our reverse proxies, separated by commas"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -11,6 +13,7 @@ from sqlalchemy import Column, LargeBinary, SmallInteger, Table, Text, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from audit.keys import Epochs
 from gateway.database import metadata
 from schemas import crypto
 
@@ -73,6 +76,62 @@ def load_kek(keys_dir: Path, *, create: bool) -> bytes:
     if len(key) != crypto.KEY_BYTES:
         raise MissingKey(str(path))
     return key
+
+
+def load_epochs(keys_dir: Path, *, create: bool) -> Epochs:
+    """Read the keys that wrap the log's data keys, ``epochs/NUMBER.key`` (32 bytes each); make the first if ``create``.
+
+    The highest number is the current one. Raises :class:`MissingKey` when there is none, or one has another length.
+    """
+    folder = _epochs_dir(keys_dir)
+    if create and not any(folder.glob("*.key")):
+        write_secret(folder / "1.key", crypto.new_key())
+    keys = _epoch_keys(folder)
+    for number, key in keys.items():
+        if len(key) != crypto.KEY_BYTES:
+            raise MissingKey(str(folder / f"{number}.key"))
+    if not keys:
+        raise MissingKey(str(folder / "1.key"))
+    return Epochs(max(keys), keys, partial(_epoch_keys, folder))
+
+
+def make_epoch(keys_dir: Path, number: int) -> None:
+    """Make the key of an epoch; one that is there already stays."""
+    write_secret(_epochs_dir(keys_dir) / f"{number}.key", crypto.new_key())
+
+
+def destroy_epoch(keys_dir: Path, number: int) -> None:
+    """Overwrite the file of an epoch's key and remove it; one that is gone already is fine.
+
+    A file system that copies on write, or a disk that spreads its writes, may keep the old bytes somewhere.
+    """
+    path = _epochs_dir(keys_dir) / f"{number}.key"
+    if not path.exists():
+        return
+    with path.open("r+b") as stream:
+        stream.write(os.urandom(crypto.KEY_BYTES))
+        stream.flush()
+        os.fsync(stream.fileno())
+    path.unlink()
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _epochs_dir(keys_dir: Path) -> Path:
+    return keys_dir / "epochs"
+
+
+def _epoch_keys(folder: Path) -> dict[int, bytes]:
+    keys = {}
+    for path in folder.glob("*.key"):
+        # One may be destroyed while we read.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stem.isdecimal():
+                keys[int(path.stem)] = path.read_bytes()
+    return keys
 
 
 def write_secret(path: Path, content: bytes) -> None:

@@ -190,6 +190,11 @@ def _person_rules(tables: Tables) -> list[str]:
         ),
         _forbid("unknown-subject", "context.person && !principal.subject.known", unknown),
         _forbid(
+            "restricted",
+            "context.person && principal.subject.restricted",
+            'action == Action::"break-glass" || principal.subject.id == principal.caller.person',
+        ),
+        _forbid(
             "objection",
             "context.person && principal.subject.objections.contains(principal.purpose)",
             'action == Action::"exchange" && principal.basis == "legal-obligation"',
@@ -450,6 +455,13 @@ def _person(case: Asked) -> dict[str, Any]:
         "sealed": facts.sealed,
         "court_order": facts.court_order,
         "export_ban": facts.export_ban,
+        "id": "" if facts.subject is None else str(facts.subject),
+        "restricted": any(
+            _midnight(each.until + timedelta(days=1)) > _instant(request.at)
+            and each.holder in ("", request.holder)
+            and each.dataset in ("", request.dataset)
+            for each in facts.restrictions
+        ),
         "barred": sorted(facts.barred),
         "objections": sorted(facts.objections),
         "consents": _consents(facts),
@@ -471,7 +483,11 @@ def _person(case: Asked) -> dict[str, Any]:
 def _of_age_at(born: date) -> int:
     """Midnight in Asunción (UTC-3) of the eighteenth birthday; of somebody born on 29 February, on 1 March."""
     never = (born.month, born.day) == (2, 29) and not isleap(born.year + 18)
-    day = date(born.year + 18, 3, 1) if never else born.replace(year=born.year + 18)
+    return _midnight(date(born.year + 18, 3, 1) if never else born.replace(year=born.year + 18))
+
+
+def _midnight(day: date) -> int:
+    """When a day begins in Asunción (UTC-3)."""
     return _instant(datetime(day.year, day.month, day.day, 3, tzinfo=UTC))
 
 

@@ -31,6 +31,7 @@ from consent.models import (
     OpenedGlass,
     RepresentationFact,
     Request,
+    RestrictionFact,
     SubjectFacts,
 )
 from schemas.codes import code_list
@@ -239,6 +240,13 @@ _UNFORTUNATE: dict[str, Callable[[Random], Any]] = {
     "barred": lambda random: frozenset(_some(random, (*INSTITUTIONS, str(OPERATOR), str(MOTHER)), 0.4)),
     "objections": lambda random: frozenset(_some(random, PURPOSES, 0.6)),
     "representations": lambda random: (),
+    "restrictions": lambda random: (
+        RestrictionFact(
+            random.choice(("", *INSTITUTIONS)),
+            random.choice(("", "", *DATASETS)),
+            (_near(random) - timedelta(hours=3)).date(),
+        ),
+    ),
 }
 
 

@@ -75,8 +75,9 @@ class Minna(Recipient):
         except UnreadableFile:
             file.rename(file.with_suffix(".ilegible"))
             return
-        for referral_id, usable in referrals:
+        for referral_id, usable, receipt in referrals:
             self.take(referral_id, None if usable else refusal(self.name, referral_id, "FALTAN_DOCUMENTOS"))
+            self.keep(receipt)
         file.rename(self.worked / file.name)
 
     def _write_due(self) -> None:

@@ -12,6 +12,7 @@ from adapters.simulator.casebook import Answer
 IN_COLUMNS = (
     "id_referencia", "servicio", "origen", "tipo_documento", "numero_documento", "nombres", "apellidos",
     "fecha_nacimiento", "sexo", "departamento", "distrito", "motivo", "detalle", "prioridad", "emitida", "limite",
+    "recibo",
 )  # fmt: skip
 OUT_COLUMNS = (
     "id_mensaje", "id_referencia", "evento", "fecha", "resultado", "motivo", "detalle", "lugar", "comprobante",
@@ -24,8 +25,8 @@ class UnreadableFile(ValueError):
     """An uploaded file is not UTF-8, or does not have the columns agreed."""
 
 
-def read_referrals(content: bytes) -> list[tuple[str, bool]]:
-    """Return each referral's id and whether its row can be worked with; rows without an id are passed over.
+def read_referrals(content: bytes) -> list[tuple[str, bool, str]]:
+    """Return each referral's id, whether its row can be worked with, and its receipt; passes over rows without an id.
 
     Raises :class:`UnreadableFile`.
     """
@@ -36,7 +37,7 @@ def read_referrals(content: bytes) -> list[tuple[str, bool]]:
     if tuple(reader.fieldnames or ()) != IN_COLUMNS:
         raise UnreadableFile("columns")
     try:
-        return [(row["id_referencia"], _usable(row)) for row in reader if row["id_referencia"]]
+        return [(row["id_referencia"], _usable(row), row["recibo"] or "") for row in reader if row["id_referencia"]]
     except csv.Error as error:
         raise UnreadableFile("rows") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import socket
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from adapters.simulator.switches import Switches
 from adapters.simulator.web import Reply, Request, not_found
 
 USER = "siis"
+_RECEIPTS_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Office:
         self.settings = settings
         self.switches = Switches()
         self.requests = 0
+        #: What the gateway's log gave this institution to hold, the newest last.
+        self.receipts: deque[str] = deque(maxlen=_RECEIPTS_KEPT)
 
     async def handle(self, request: Request) -> Reply:
         """Answer a request that came by HTTP."""
@@ -44,6 +48,11 @@ class Office:
     async def control(self, request: Request) -> Reply:
         """Answer a request to the control API that not every institution has."""
         return not_found()
+
+    def keep(self, receipt: str) -> None:
+        """Keep the receipt that came with a message, where one did."""
+        if receipt:
+            self.receipts.append(receipt)
 
     def ledger(self) -> dict[str, Any]:
         """Return what the institution took and answered."""

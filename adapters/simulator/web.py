@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -75,6 +76,7 @@ class Institution(Protocol):
     media: str
     switches: Switches
     requests: int
+    receipts: deque[str]
 
     async def handle(self, request: Request) -> Reply:
         """Answer a request that came by HTTP."""
@@ -82,6 +84,10 @@ class Institution(Protocol):
 
     async def control(self, request: Request) -> Reply:
         """Answer a request to the control API that not every institution has."""
+        ...
+
+    def keep(self, receipt: str) -> None:
+        """Keep the receipt that came with a message, where one did."""
         ...
 
     def ledger(self) -> dict[str, Any]:
@@ -136,6 +142,7 @@ class Application:
         elif switches.take("garbage"):
             await _send(send, self._next_garbage())
         else:
+            institution.keep(request.headers.get(b"x-siis-receipt", b"").decode("latin-1"))
             reply = await institution.handle(request)
             if reply.effect and switches.take("after_effect_reset"):
                 await cut(transport)
@@ -169,7 +176,8 @@ class Application:
                     return json_reply(400, {"error": f"not a switch, or not its kind of value: {error}"})
                 return json_reply(200, institution.switches.snapshot())
             case "GET", "/_control/ledger":
-                return json_reply(200, {"received": {}, **institution.ledger(), "requests": institution.requests})
+                counted = {"requests": institution.requests, "receipts": list(institution.receipts)}
+                return json_reply(200, {"received": {}, **institution.ledger(), **counted})
         return await institution.control(request)
 
 

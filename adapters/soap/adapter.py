@@ -14,7 +14,7 @@ from jmespath.exceptions import JMESPathError
 from adapters.base import ProducerAdapter, Secrets
 from adapters.connections import Connection
 from adapters.errors import CallFailed, ContractBroken
-from adapters.http import COMMON_HEADERS, ask, close_client, open_client, status_error
+from adapters.http import COMMON_HEADERS, ask, close_client, open_client, receipt_headers, status_error
 from adapters.manifest import Bulk, Dataset, Manifest, Polling, Sending
 from adapters.models import FetchOutcome, NotFound, PollOutcome, ReferralMessage, Register, Rejected, SendOutcome
 from adapters.paging import with_parameter
@@ -27,6 +27,7 @@ from adapters.soap.message import Fault
 from adapters.soap.protection import Protection, Sealed, check_protection, xroad_service
 from adapters.soap.schema import Unusable
 from adapters.spool import Spool
+from schemas.canonical import sha256
 from schemas.text import _
 
 _OFF_LOOP_BYTES = 32 * 1024
@@ -123,7 +124,9 @@ class SoapAdapter(ProducerAdapter):
         credentials = await self._credentials.headers(call)
         seal = partial(self._protection.seal, content, operation.service_code, issue)
         sealed = await asyncio.to_thread(seal) if self._protection.slow else seal()
-        headers = [*COMMON_HEADERS, *operation.headers, *credentials]
+        headers = [*COMMON_HEADERS, *operation.headers, *receipt_headers(call.receipt), *credentials]
+        call.message_id = "" if sealed.xroad is None else sealed.xroad.id
+        call.signature = None if sealed.signature is None else sha256(sealed.signature)
         call.sent = True
         asking = httpx.Request("POST", self._address, headers=headers, content=sealed.content)
         answer = await ask(self._client, asking, within_s=call.left_s, max_body=self.manifest.limits.max_body)

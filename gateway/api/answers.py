@@ -16,7 +16,7 @@ from audit.models import Receipt
 from consent.errors import PolicyUnavailable
 from gateway import errors
 from gateway.api import oauth, problems
-from gateway.api.request import TooLarge, UnsupportedMediaType, too_large
+from gateway.api.request import TooLarge, UnsupportedMediaType, address_of, too_large
 from gateway.identity.errors import DirectoryUnavailable, OperatorError, ScopeError, TokenError, TooMany
 from gateway.identity.models import VerifiedCaller
 from gateway.refusals import RefusalLog
@@ -55,9 +55,9 @@ class Answers:
     async def _token(self, _request: Request, error: Exception) -> Response:
         if not isinstance(error, TokenError):
             raise error
-        await self._refusals.token(error)
+        receipt = await self._refusals.token(error)
         if isinstance(error, TooMany):
-            return problems.of_too_many(error.retry_after_s)
+            return problems.of_too_many(error.retry_after_s, receipt)
         status = 403 if isinstance(error, ScopeError) else 401
         title = _("El token no alcanza para esta operación") if status == 403 else _("Falta un token válido")
         detail = _("Pida un token en /oauth2/token con private_key_jwt y envíelo como Bearer.")
@@ -69,7 +69,7 @@ class Answers:
             title = _("La firma sobre el operador no es válida")
             detail = _("Firme de nuevo la cabecera X-SIIS-Operator con la clave registrada del sistema.")
         headers = {"WWW-Authenticate": oauth.bearer_challenge(error)}
-        return problems.problem(status, "unauthorised", title, detail=detail, headers=headers)
+        return problems.problem(status, "unauthorised", title, detail=detail, receipt=receipt, headers=headers)
 
     async def _unreadable(self, request: Request, error: Exception) -> Response:
         if not isinstance(error, SchemaError):
@@ -91,16 +91,15 @@ class Answers:
     async def _fhir(self, request: Request, error: Exception) -> Response:
         if not isinstance(error, FhirRefused):
             raise error
-        await self._recorded(request, [f"fhir {error.code}"])
-        return error.response()
+        recorded = await self._recorded(request, [f"fhir {error.code}"])
+        return error.response(error.receipt or recorded)
 
     async def _too_large(self, request: Request, _error: Exception) -> Response:
-        await self._recorded(request, ["too-large"])
-        return too_large(self._max_body_bytes)
+        return too_large(self._max_body_bytes, await self._recorded(request, ["too-large"]))
 
     async def _unsupported(self, request: Request, error: Exception) -> Response:
-        await self._recorded(request, ["unsupported-media-type"])
-        return problems.unsupported_media_type(str(error))
+        receipt = await self._recorded(request, ["unsupported-media-type"])
+        return problems.unsupported_media_type(str(error), receipt)
 
     async def _plain(self, _request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
@@ -129,4 +128,4 @@ class Answers:
             return None
         # The route's pattern, not the path: a path may hold whatever a caller wrote into it.
         route = getattr(request.scope.get("route"), "path", "")
-        return await self._refusals.message(verified, reasons, route)
+        return await self._refusals.message(verified, reasons, route, address_of(request))

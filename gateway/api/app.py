@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from importlib.metadata import version
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from audit.published import Published
 from gateway.api import (
     agreements,
+    anomalies,
+    audit,
     breaches,
     codes,
     consent_bb,
@@ -19,20 +24,26 @@ from gateway.api import (
     disclosures,
     emergencies,
     health,
+    log,
     oauth,
     people,
     producers,
     protection,
+    receipts,
     referrals,
     rights,
     roles,
+    usage,
+    usage_abroad,
 )
 from gateway.api.answers import Answers
 from gateway.api.proofs import settle_proofs
 from gateway.api.request import Door
+from gateway.auditing.forms import Source
 from gateway.runtime import Runtime
 from gateway.standards.fhir.service import FhirIntake
 from gateway.standards.govstack import webhooks
+from gateway.witnesses.policy import policy_text
 
 _DESCRIPTION = (
     "Pasarela de interoperabilidad del SIIS: consultas con decisión previa, referencias que se cierran y un registro "
@@ -69,10 +80,19 @@ def create_app(runtime: Runtime) -> ASGIApp:
     app.include_router(rights.build_router(door, runtime.rights))
     app.include_router(breaches.build_router(door, runtime.breaches))
     app.include_router(decisions.build_router(door, runtime.explanations))
+    app.include_router(usage.build_router(door, runtime.usage))
+    app.include_router(usage_abroad.build_router(door, runtime.usage, runtime.refusals))
+    app.include_router(receipts.build_router(door, runtime.governance))
+    source = Source(runtime.tokens.issuer.url, runtime.settings.log_origin, version("siis-gateway"))
+    app.include_router(audit.build_router(door, runtime.auditing, runtime.exports, source))
+    app.include_router(anomalies.build_router(door, runtime.anomalies))
     # Whichever face a person answers at, webhooks of the building block learn of it.
     runtime.governance.followers.append(webhooks.tell)
     app.include_router(consent_bb.build_router(door, runtime.governance, runtime.vault, runtime.refusals))
-    app.include_router(health.build_router(runtime.database))
+    published = Published(runtime.database.engine)
+    policy = partial(policy_text, runtime.signer, witnesses_file=runtime.settings.witnesses)
+    app.include_router(log.build_router(door, runtime.governance, published, policy))
+    app.include_router(health.build_router(runtime.database, runtime.quorum))
     for kind, answering in answers.by_kind.items():
         app.add_exception_handler(kind, answering)
 

@@ -14,7 +14,7 @@ from gateway.api import paging
 from gateway.api.documentation import body_of
 from gateway.api.request import Door, idempotency_key, read_message
 from gateway.api.rights import record_id, shown, told
-from gateway.commands import Command
+from gateway.commands import Command, receipt_headers, receipt_json
 from gateway.rights.breaches import Breaches
 from gateway.rights.models import Breach, NewBreach
 from schemas.codes import label
@@ -58,7 +58,7 @@ def build_router(door: Door, breaches: Breaches) -> APIRouter:
     async def export(request: Request, breach_id: str) -> Response:
         """Return the persons to notify as CSV; protected cases are left out. The export is an entry."""
         lines, receipt = await breaches.export(_caller(request), record_id(breach_id))
-        headers = {"Cache-Control": "no-store", "X-SIIS-Receipt": str(receipt.entry_id)}
+        headers = {"Cache-Control": "no-store", **receipt_headers(receipt_json(receipt))}
         return StreamingResponse(lines, 200, headers, "text/csv; charset=utf-8")
 
     @router.post(_PATH + "/{breach_id}/notified", openapi_extra=body_of(_NOTICE))

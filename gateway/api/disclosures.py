@@ -14,6 +14,7 @@ from gateway.api.documentation import body_of
 from gateway.api.request import Door, correlation, read_message
 from gateway.commands import receipt_json
 from gateway.exchange import Disclosure, DisclosureRequest, Exchange
+from schemas.canonical import sha256
 
 PATH = "/api/v1/disclosures"
 _MESSAGE = "disclosure-request"
@@ -28,7 +29,8 @@ def build_endpoint(door: Door, exchange: Exchange) -> Endpoint:
         """Ask for facts about one person from the institution that holds them (consulta)."""
         verified = door.caller(request, "disclosures.create")
         request.state.verified = verified
-        message = read_message(_MESSAGE, await door.body(request))
+        body = await door.body(request)
+        message = read_message(_MESSAGE, body)
         if "emergency" in message:
             verified.require("emergency.use")
         caller = door.with_operator(request, verified, message)
@@ -46,6 +48,7 @@ def build_endpoint(door: Door, exchange: Exchange) -> Endpoint:
             presented=message.get("presented", {}),
             on_behalf_of=message.get("on_behalf_of"),
             emergency=_claim(message.get("emergency")),
+            digest=sha256(body),
         )
         return _answer(await exchange.disclose(caller, asked))
 

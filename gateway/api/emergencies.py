@@ -43,9 +43,11 @@ def build_router(door: Door, governance: Governance) -> APIRouter:
         async with governance.database.connection() as connection:
             found = await emergency.list_emergencies(connection, institution=mine, after=page.after, limit=page.limit)
             week = await emergency.opened_in_a_week(connection, institution=mine, at=governance.now())
-        await governance.note_reading(caller, "breakglass.read", {"emergencies": [str(each.id) for each in found]})
+        shown = {"emergencies": [str(each.id) for each in found]}
+        receipt = await governance.note_reading(caller, "breakglass.read", shown)
         counts = [{"user": user, "opened": count} for (_where, user), count in week.items()]
-        return paging.answer("emergencies", [each._asdict() for each in found], page, last_seven_days=counts)
+        items = [each._asdict() for each in found]
+        return paging.answer("emergencies", items, page, last_seven_days=counts, receipt=receipt)
 
     @router.post("/api/v1/emergencies/{emergency_id}/review", openapi_extra=body_of(_REVIEW))
     async def review(request: Request, emergency_id: str) -> Response:
@@ -70,8 +72,9 @@ def build_router(door: Door, governance: Governance) -> APIRouter:
             found = await notices.list_for(
                 connection, _reader(caller), at=governance.now(), after=page.after, limit=page.limit
             )
-        await governance.note_reading(caller, "notice.read", {"notices": [str(each.id) for each in found]})
-        return paging.answer("notices", [_notice(each) for each in found], page)
+        shown = {"notices": [str(each.id) for each in found]}
+        receipt = await governance.note_reading(caller, "notice.read", shown)
+        return paging.answer("notices", [_notice(each) for each in found], page, receipt=receipt)
 
     @router.post("/api/v1/notices/{notice_id}/seen")
     async def seen(request: Request, notice_id: str) -> Response:

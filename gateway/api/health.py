@@ -12,13 +12,14 @@ from starlette.responses import Response
 
 from gateway import migrations
 from gateway.database import Database
+from gateway.witnesses.quorum import NO_WITNESSES, Quorum
 
 _WORKERS = text(
     "SELECT count(*) FROM jobs.procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => 15)"
 )
 
 
-def build_router(database: Database) -> APIRouter:
+def build_router(database: Database, quorum: Quorum = NO_WITNESSES) -> APIRouter:
     """Return the routes that orchestrators and Prometheus ask."""
     router = APIRouter(tags=["Salud"])
 
@@ -29,7 +30,7 @@ def build_router(database: Database) -> APIRouter:
 
     @router.get("/health/ready")
     async def ready() -> Response:
-        """Say whether requests can be served; missing workers degrade, they do not fail (DESIGN 9.14)."""
+        """Say whether requests can be served; missing workers or witnesses degrade, they do not fail (DESIGN 9.14)."""
         try:
             async with database.connection() as connection:
                 found = await connection.run_sync(migrations.current)
@@ -39,7 +40,9 @@ def build_router(database: Database) -> APIRouter:
             return _answer(503, "unavailable", database=False, migrations=False, workers=0)
         if not current:
             return _answer(503, "unavailable", database=True, migrations=False, workers=0)
-        return _answer(200, "ok" if workers else "degraded", database=True, migrations=True, workers=workers)
+        witnesses = quorum.standing.state
+        word = "ok" if workers and witnesses != "missing" else "degraded"
+        return _answer(200, word, database=True, migrations=True, workers=workers, witnesses=witnesses)
 
     @router.get("/metrics")
     async def metrics() -> Response:
@@ -53,5 +56,5 @@ async def _workers(connection: AsyncConnection) -> int:
     return int(await connection.scalar(_WORKERS) or 0)
 
 
-def _answer(status: int, word: str, **checks: bool | int) -> Response:
+def _answer(status: int, word: str, **checks: bool | int | str) -> Response:
     return Response(orjson.dumps({"status": word, "checks": checks}), status, media_type="application/json")

@@ -9,7 +9,9 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from audit.models import Receipt
 from gateway.api.request import peer_of, telling_headers
+from gateway.commands import receipt_headers, receipt_json
 from gateway.identity.binding import Presented
 from gateway.identity.errors import ProofError, ScopeError, TokenError
 from gateway.identity.keys import ALGORITHM, JWKS_MAX_AGE_SECONDS
@@ -20,7 +22,7 @@ from schemas.text import _
 
 MAX_FORM_BYTES = 16 * 1024
 
-OnRefusal = Callable[[TokenError], Awaitable[None]]
+OnRefusal = Callable[[TokenError], Awaitable[Receipt | None]]
 
 _FORM = "application/x-www-form-urlencoded"
 _CREDENTIALS = {
@@ -32,7 +34,8 @@ _CREDENTIALS = {
 
 
 def build_router(server: TokenServer, *, on_refusal: OnRefusal, proxies: Proxies = NOBODY) -> APIRouter:
-    """Return the routes of one authorization server; ``on_refusal`` records or counts each refused request.
+    """Return the routes of one authorization server; ``on_refusal`` records or counts each refused request, and gives
+    the receipt of what it recorded.
 
     What ``proxies`` say of the caller's address and certificate is believed, what others say is not.
     """
@@ -110,9 +113,13 @@ async def _answer(
             authorization=", ".join(authorization) if authorization else None,
             presented=presented,
         )
+    headers = answer.headers
     if answer.refusal is not None:
-        await on_refusal(answer.refusal)
-    return Response(orjson.dumps(answer.body), answer.status, answer.headers, "application/json")
+        answer.refusal.address = presented.peer.address or None
+        receipt = await on_refusal(answer.refusal)
+        # RFC 6749 section 5.2 says what the body holds.
+        headers = {**headers, **receipt_headers(None if receipt is None else receipt_json(receipt))}
+    return Response(orjson.dumps(answer.body), answer.status, headers, "application/json")
 
 
 async def _read(request: Request) -> bytes | None:

@@ -20,6 +20,8 @@ from schemas.validation import UNREADABLE
 TYPE_PREFIX = "urn:siis:problem:"
 # A producer may wish for any pause; callers are told one that makes sense to them.
 _SHORTEST_PAUSE_S, _USUAL_PAUSE_S, _LONGEST_PAUSE_S = 1, 5, 3600
+# Witnesses are asked each minute.
+_STOPPED_PAUSE_S = 60
 
 
 def problem(
@@ -86,6 +88,18 @@ def of_refusal(error: errors.Refusal) -> Response:
         return problem(409, error.code, title, detail=detail, receipt=error.receipt)
     if isinstance(error, errors.ProducerFailed):
         return _producer_failed(error)
+    if isinstance(error, errors.EvidenceStopped):
+        return problem(
+            503,
+            "evidence-stopped",
+            _("Las consultas están detenidas"),
+            detail=_(
+                "Faltan las firmas de las instituciones que atestiguan el registro. Ningún dato fue pedido ni "
+                "entregado; las emergencias siguen. Intente de nuevo más tarde."
+            ),
+            receipt=error.receipt,
+            headers={"Retry-After": str(_STOPPED_PAUSE_S)},
+        )
     title, detail = _bad_requests().get(error.code, (_("El pedido no es válido"), _("Revise el pedido.")))
     members: dict[str, Any] = {}
     if isinstance(error, errors.BadRequest):
@@ -105,24 +119,26 @@ def of_http(status: int, headers: dict[str, str]) -> Response:
     return problem(status, "http", _("El pedido no se puede atender"), headers=headers)
 
 
-def unsupported_media_type(accepted: str) -> Response:
+def unsupported_media_type(accepted: str, receipt: Receipt | None = None) -> Response:
     """Build the answer to a body of another media type (RFC 9110 clause 15.5.16)."""
     return problem(
         415,
         "unsupported-media-type",
         _("El tipo de contenido no se acepta"),
         detail=_("Envíe la cabecera Content-Type con uno de: {accepted}.").format(accepted=accepted),
+        receipt=receipt,
         headers={"Accept": accepted},
     )
 
 
-def of_too_many(retry_after_s: int) -> Response:
+def of_too_many(retry_after_s: int, receipt: Receipt | None = None) -> Response:
     """Build the answer to a client that asks more than it may (RFC 6585 section 4)."""
     return problem(
         429,
         "too-many-requests",
         _("Demasiados pedidos"),
         detail=_("Espere lo que dice Retry-After e intente de nuevo."),
+        receipt=receipt,
         headers={"Retry-After": str(retry_after_s)},
     )
 
@@ -162,6 +178,10 @@ def _conflicts() -> dict[str, tuple[str, str]]:
         "out-of-order": (
             _("El evento no corresponde al estado de la referencia"),
             _("consulte los eventos de la referencia antes de informar otro."),
+        ),
+        "exports-under-way": (
+            _("Ya se están haciendo otras exportaciones"),
+            _("Espere a que terminen e intente de nuevo."),
         ),
         "already-referred": (
             _("Esta interconsulta ya tiene una referencia"),

@@ -15,7 +15,7 @@ from adapters.models import Reply
 from gateway import errors
 from gateway.api.documentation import body_of
 from gateway.api.request import Door, correlation, idempotency_key, media_type, read_message
-from gateway.commands import Command, Done, receipt_json
+from gateway.commands import Command, Done, receipt_headers, receipt_json
 from gateway.identity.models import VerifiedCaller
 from gateway.referrals.models import NewReferral, Referral, ReferralEvent
 from gateway.referrals.service import ReferralService
@@ -39,8 +39,9 @@ def build_router(door: Door, referrals: ReferralService, fhir: FhirIntake) -> AP
         body = await door.body(request, also=FHIR_JSON)
         if media_type(request) == FHIR_JSON:
             caller = door.with_operator(request, verified, None)
-            status, answer = await fhir.take(caller, body, correlation(request))
-            return Response(orjson.dumps(answer), status, media_type=FHIR_JSON)
+            taken = await fhir.take(caller, body, correlation(request))
+            headers = receipt_headers(taken.receipt)
+            return Response(orjson.dumps(taken.outcome), taken.status, headers, FHIR_JSON)
         key = idempotency_key(request)
         message = read_message(_REFERRAL, body)
         caller = door.with_operator(request, verified, message)
@@ -69,8 +70,8 @@ def build_router(door: Door, referrals: ReferralService, fhir: FhirIntake) -> AP
         key = idempotency_key(request)
         message = read_message(_REPLY, body)
         command = Command(verified.client_id, f"{referral_id}:{key}", body)
-        done = await referrals.reply(verified.institution, _reply(_id(referral_id), message), command=command)
-        return _done(done)
+        caller = door.with_operator(request, verified, None)
+        return _done(await referrals.reply(caller, command, _reply(_id(referral_id), message)))
 
     async def _read(request: Request, referral_id: str) -> tuple[Referral, list[ReferralEvent], Any]:
         verified: VerifiedCaller = door.caller(request, "referrals.read")

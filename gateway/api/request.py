@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from audit.models import Receipt
 from consent.models import Caller
 from gateway import errors
 from gateway.api import problems
@@ -64,6 +65,7 @@ class Door:
                 verified.require(scope)
         except TokenError as error:
             error.scheme = "DPoP" if self.wants_proof(request.scope) else "Bearer"
+            error.address = address_of(request)
             raise
         return verified
 
@@ -78,6 +80,7 @@ class Door:
 
     def _presented(self, request: Request, headers: dict[bytes, list[str]]) -> Presented:
         peer = peer_of(request.scope, headers, self.proxies)
+        request.state.address = peer.address or None
         proofs = headers.get(b"dpop")
         if not proofs:
             return Presented(peer)
@@ -92,7 +95,8 @@ class Door:
         if named is not None:
             claimed = ClaimedOperator(named["id"], frozenset(named.get("roles", ("operator",))))
         assertion = request.headers.get(OPERATOR_HEADER)
-        return domain_caller(self.checker.with_operator(verified, assertion=assertion, claimed=claimed))
+        proven = self.checker.with_operator(verified, assertion=assertion, claimed=claimed)
+        return domain_caller(proven, address_of(request))
 
     async def acting(self, request: Request, verified: VerifiedCaller, message: Any) -> Caller:
         """Return the caller as :meth:`with_operator` does, or the person who comes with a token of their own.
@@ -128,7 +132,7 @@ class Door:
         return b"".join(parts)
 
 
-def domain_caller(verified: VerifiedCaller) -> Caller:
+def domain_caller(verified: VerifiedCaller, address: str | None = None) -> Caller:
     """Return a verified caller in the words of the decision; without an operator it acts as a system."""
     operator = verified.operator
     return Caller(
@@ -140,7 +144,15 @@ def domain_caller(verified: VerifiedCaller) -> Caller:
         assurance=verified.assurance,
         pilot=verified.pilot,
         authenticated_at=operator.authenticated_at if isinstance(operator, VerifiedOperator) else None,
+        address=address,
+        bound_to=verified.bound_to,
     )
+
+
+def address_of(request: Request) -> str | None:
+    """Return where a request came from, as our proxies tell it; None before the door looked at it."""
+    address: str | None = getattr(request.state, "address", None)
+    return address
 
 
 def peer_of(scope: Scope, headers: dict[bytes, list[str]], proxies: Proxies) -> Peer:
@@ -179,13 +191,14 @@ def idempotency_key(request: Request) -> str:
     return given[0]
 
 
-def too_large(limit: int) -> Response:
+def too_large(limit: int, receipt: Receipt | None = None) -> Response:
     """Build the answer to a body over the limit."""
     return problems.problem(
         413,
         "too-large",
         _("El cuerpo es demasiado grande"),
         detail=_("Se aceptan hasta {limit} bytes.").format(limit=limit),
+        receipt=receipt,
         headers={"Connection": "close"},
     )
 

@@ -180,7 +180,7 @@ def _left(found: Breach) -> str:
 
 def _breaches(context: Context) -> Breaches:
     governance = governance_of(context)
-    return Breaches(governance=governance, audit=context.audit, vault=context.vault, kek=context.kek)
+    return Breaches(governance=governance, audit=context.audit, vault=context.vault, epochs=context.epochs)
 
 
 def _do(make: Callable[[Breaches], Work]) -> dict[str, Any]:

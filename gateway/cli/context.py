@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from audit.keys import Epochs
 from audit.service import AuditLog
 from consent.policy import PolicyStore
 from gateway.database import Database, application_url
 from gateway.governance.service import Governance
 from gateway.settings import Settings, load_settings
-from gateway.vault import Vault, load_kek, open_vault
+from gateway.vault import Vault, load_epochs, load_kek, open_vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Context:
     database: Database
     vault: Vault
     audit: AuditLog
-    kek: bytes
+    epochs: Epochs
 
 
 def calm_collector() -> None:
@@ -38,15 +39,16 @@ async def open_context(settings: Settings | None = None) -> AsyncIterator[Contex
     """Open the database of the settings in force."""
     chosen = settings or load_settings()
     kek = load_kek(chosen.keys_dir, create=chosen.embedded)
+    epochs = load_epochs(chosen.keys_dir, create=chosen.embedded)
     async with AsyncExitStack() as stack:
         database = Database(application_url(chosen), pool_size=4)
         stack.push_async_callback(database.close)
         async with database.transaction() as connection:
             vault = await open_vault(connection, kek)
-        audit = AuditLog(database.engine, kek, chosen.recorder)
+        audit = AuditLog(database.engine, epochs, chosen.recorder)
         stack.push_async_callback(audit.close)
         await audit.start()
-        yield Context(chosen, database, vault, audit, kek)
+        yield Context(chosen, database, vault, audit, epochs)
 
 
 def governance_of(context: Context) -> Governance:

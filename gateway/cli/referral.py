@@ -125,7 +125,7 @@ async def _import(bodies: list[tuple[Path, bytes]], institution: str) -> list[di
         intake = FhirIntake(runtime.referrals)
         for path, body in bodies:
             try:
-                _status, answer = await intake.take(caller, body, None)
+                answer = (await intake.take(caller, body, None)).outcome
             except FhirRefused as refused:
                 texts = [issue.text for issue in refused.issues]
                 results.append({"file": path.name, "taken": False, "text": "; ".join(texts), "notices": []})

@@ -176,7 +176,7 @@ def show(request_id: Number, as_json: Json = False) -> None:
 def rights_of(context: Context) -> Rights:
     """Return the requests of persons over an open database."""
     governance = governance_of(context)
-    return Rights(governance=governance, audit=context.audit, vault=context.vault, kek=context.kek)
+    return Rights(governance=governance, audit=context.audit, vault=context.vault, epochs=context.epochs)
 
 
 def ended(work: Awaitable[T]) -> T:

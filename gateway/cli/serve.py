@@ -30,7 +30,7 @@ def serve(
     uvloop.run(_serve(host or settings.host, settings.port if port is None else port))
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """A server that ends with exit code 0 when it is asked to: the library would raise the signal again."""
 
     @contextlib.contextmanager
@@ -62,10 +62,13 @@ async def _serve(host: str, port: int) -> None:
             h11_max_incomplete_event_size=16 * 1024,
         )
         stop = asyncio.Event()
-        integrating = asyncio.create_task(integrator.run(runtime.database.engine, runtime.signer, stop))
+        running = integrator.run(runtime.database.engine, runtime.signer, runtime.audit, stop)
+        integrating = asyncio.create_task(running)
+        witnessing = asyncio.create_task(runtime.witnessing.run(stop))
         calm_collector()
         try:
-            await _Server(config).serve()
+            await Server(config).serve()
         finally:
             stop.set()
             await integrating
+            await witnessing

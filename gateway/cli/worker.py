@@ -37,7 +37,8 @@ async def _work() -> None:
         loop.add_signal_handler(name, stop.set)
     async with open_runtime(settings) as runtime, asyncio.TaskGroup() as tasks:
         calm_collector()
-        tasks.create_task(integrator.run(runtime.database.engine, runtime.signer, stop))
+        tasks.create_task(integrator.run(runtime.database.engine, runtime.signer, runtime.audit, stop))
+        tasks.create_task(runtime.witnessing.run(stop))
         tasks.create_task(runtime.replies.run(runtime.adapters, settings.poll_interval_s, stop))
         tasks.create_task(runtime.registers.run(runtime.adapters, settings.poll_interval_s, stop))
         concurrency = settings.worker_concurrency

@@ -75,6 +75,8 @@ class Crossing:
             return _without(dataset, "denied", holder, ", ".join(refusal.reasons), refusal)
         except errors.ProducerFailed as refusal:
             return _without(dataset, "unavailable", holder, refusal.kind, refusal)
+        except errors.EvidenceStopped as refusal:
+            return _without(dataset, "unavailable", holder, refusal.code, refusal)
         source = released.outcome.provenance
         receipt = str(receipt_json(released.receipt)["entry_id"])
         if released.withheld:

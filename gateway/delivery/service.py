@@ -30,7 +30,7 @@ from adapters.models import (
 from adapters.registry import Adapters
 from audit.service import AuditLog
 from consent.decision import decide
-from consent.models import REFERRAL_FIELDS, SEND, Caller, Decision, Request
+from consent.models import REFERRAL_FIELDS, SEND, Caller, Decision, Request, SubjectFacts
 from consent.policy import PolicyStore
 from gateway import evidence, jobs
 from gateway.clock import utc_now
@@ -41,11 +41,14 @@ from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
 from gateway.registry.models import PersonDetails
 from gateway.vault import Vault
+from gateway.witnesses.quorum import NO_WITNESSES, Quorum
 
 _log = structlog.get_logger(__name__)
 _attempts = Counter("siis_delivery_attempts_total", "Attempts to transmit a referral", ["recipient", "outcome"])
 
 _LONGEST_WAIT = timedelta(hours=6)
+# While witnesses are missing; no attempt is counted, so none is lost by it.
+_STOPPED_WAIT = timedelta(minutes=1)
 T = TypeVar("T")
 
 
@@ -74,14 +77,25 @@ class Delivery:
         policies: PolicyStore,
         adapters: Adapters,
         plan: Plan,
+        public_address: str,
+        quorum: Quorum = NO_WITNESSES,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
+        """``public_address`` is where recipients find the proofs of the receipts they get."""
         self._database, self._vault, self._audit = database, vault, audit
         self._policies, self._adapters = policies, adapters
-        self._plan, self._now = plan, now
+        self._plan, self._now, self._public_address = plan, now, public_address
+        self._quorum = quorum
 
     async def deliver(self, referral_id: UUID) -> None:
-        """Make one attempt for one referral. Safe to repeat: a referral that needs none is left alone."""
+        """Make one attempt for one referral. Safe to repeat: a referral that needs none is left alone.
+
+        While witnesses are missing too long nothing is transmitted: the referral waits.
+        """
+        if self._quorum.stops(self._now()):
+            async with self._database.transaction() as connection:
+                await jobs.defer_delivery(connection, referral_id, _STOPPED_WAIT)
+            return
         async with self._database.connection() as connection:
             current = await store.by_id(connection, referral_id)
             if current is None or current.delivery != "pending":
@@ -92,7 +106,7 @@ class Delivery:
         request = self._request(current, private["case"])
         decision = decide(request, facts, self._policies.current)
         if decision.permit is None or details is None:
-            await self._withhold(current, request, decision)
+            await self._withhold(current, request, decision, facts)
             return
         adapter = self._adapters.serving(current.service)
         if adapter is None:
@@ -103,17 +117,24 @@ class Delivery:
             request,
             decision,
             subject=current.person_id,
-            exchange={"referral": str(current.id), "attempt": current.attempts + 1, "adapter": adapter.name},
+            facts=facts,
+            exchange={
+                "referral": str(current.id),
+                "attempt": current.attempts + 1,
+                "adapter": adapter.name,
+                "protocol": adapter.kind,
+            },
         )
-        await self._audit.append(entry)
-        outcome = await adapter.send(decision.permit, _message(current, details, private["reason"], decision.released))
+        receipt = evidence.to_hand_over(await self._audit.append(entry), self._public_address)
+        message = _message(current, details, private["reason"], decision.released)
+        outcome = await adapter.send(decision.permit, message, receipt=receipt)
         _attempts.labels(current.recipient, type(outcome).__name__).inc()
         await self._conclude(current, adapter, outcome)
 
     async def _conclude(self, current: Referral, adapter: Adapter, outcome: SendOutcome) -> None:
         match outcome:
             case Taken() | AlreadyTaken():
-                await self._transmitted(current, outcome)
+                await self._transmitted(current, outcome, adapter.kind)
             case Rejected():
                 await self._conclude_failure(current, "rejected", code=outcome.code, final=True)
             case Unavailable() | Malformed():
@@ -122,12 +143,14 @@ class Delivery:
                 else:
                     await self._conclude_failure(current, "unavailable", code=outcome.reason, final=False)
 
-    async def _transmitted(self, current: Referral, outcome: Taken | AlreadyTaken) -> None:
+    async def _transmitted(self, current: Referral, outcome: Taken | AlreadyTaken, protocol: str) -> None:
         async with self._database.transaction() as connection:
             locked = await store.by_id(connection, current.id, lock=True)
             if locked is None or locked.delivery not in ("pending", "transmitted"):
                 return
             at = self._now()
+            # A reply may have overtaken this record: then the state has moved on already and only the note is left.
+            moves = locked.state == states.CREATED
             entry = evidence.entry(
                 "referral.transmitted",
                 "done",
@@ -136,15 +159,17 @@ class Delivery:
                 policy_version=self._policies.current.version,
                 exchange={
                     "referral": str(locked.id),
+                    "requester": locked.requester,
                     "recipient": locked.recipient,
-                    "adapter": outcome.provenance.adapter,
                     "outcome": type(outcome).__name__,
+                    "state_before": locked.state,
+                    "state_after": states.TRANSITIONS[(locked.state, "send")] if moves else locked.state,
+                    **evidence.told(outcome.provenance, protocol),
+                    # Of the whole delivery; one attempt's own calls are no matter of the log.
                     "attempts": locked.attempts + 1,
                 },
             )
             await self._audit.stage(connection, entry)
-            # A reply may have overtaken this record: then the state has moved on already and only the note is left.
-            moves = locked.state == states.CREATED
             after = await store.add_event(
                 connection,
                 self._vault,
@@ -205,6 +230,7 @@ class Delivery:
             policy_version=self._policies.current.version,
             exchange={
                 "referral": str(locked.id),
+                "requester": locked.requester,
                 "recipient": locked.recipient,
                 "reason": reason,
                 "attempts": attempt,
@@ -213,7 +239,7 @@ class Delivery:
         await self._audit.stage(connection, entry)
         return entry.id
 
-    async def _withhold(self, current: Referral, request: Request, decision: Decision) -> None:
+    async def _withhold(self, current: Referral, request: Request, decision: Decision, facts: SubjectFacts) -> None:
         async with self._database.transaction() as connection:
             locked = await store.by_id(connection, current.id, lock=True)
             if locked is None or locked.delivery != "pending":
@@ -223,7 +249,8 @@ class Delivery:
                 request,
                 decision,
                 subject=locked.person_id,
-                exchange={"referral": str(locked.id)},
+                facts=facts,
+                exchange={"referral": str(locked.id), "state_before": locked.state, "state_after": locked.state},
             )
             await self._audit.stage(connection, entry)
             await store.add_event(

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from consent import records
 from consent.errors import InvalidConsent, NotEntitled, NotInForce, UnknownAgreement
 from consent.models import Actor, Caller
+from consent.people import Mandate
 from consent.receipts import document_sha256, receipt_text, record_27560
 from consent.records import Answer, ConsentRecord, ConsentText, NewConsent, Step
 from gateway.commands import Command, Done
-from gateway.governance.people import MANAGE, RECORD, Desk, Looked, Named
+from gateway.governance.people import MANAGE, RECORD, Desk, Looked, Named, acting
 from schemas.canonical import sha256
 from schemas.ids import parse_uuid
 
@@ -50,7 +51,7 @@ class Consents(Desk):
             said = await records.record_consent(
                 connection, who.id, agreed, birth_date=who.birth_date, recorded_by=str(actor), at=at, state=state
             )
-            return said | await _hashed(connection, parse_uuid(said["consent"]))
+            return said | acting(mandate) | await _hashed(connection, parse_uuid(said["consent"]))
 
         return await self.do(caller, RECORD, work, command)
 
@@ -62,12 +63,12 @@ class Consents(Desk):
         """
 
         async def work(connection: AsyncConnection, _actor: Actor, at: datetime) -> dict[str, Any]:
-            record = await self._visible(connection, caller, consent_id, at)
+            record, mandate = await self._visible(connection, caller, consent_id, at)
             why = reason or ("word-to-officer" if step == "withdraw" else "")
             if caller is not None and caller.person is not None:
                 why = "person" if caller.person == record.subject else "representative"
             said = await records.end_consent(connection, consent_id, step=step, reason=why, at=at)
-            return said | await _hashed(connection, consent_id)
+            return said | acting(mandate) | await _hashed(connection, consent_id)
 
         return await self.do(caller, RECORD if step == "withdraw" else MANAGE, work)
 
@@ -103,13 +104,13 @@ class Consents(Desk):
         """Show one consent; raises NotFound for one that the caller may not know of."""
 
         async def read(connection: AsyncConnection, at: datetime) -> tuple[UUID | None, dict[str, Any], Any]:
-            record = await self._visible(connection, caller, consent_id, at)
+            record, mandate = await self._visible(connection, caller, consent_id, at)
             newest = await records.newest_of(connection, record.subject, {record.agreement})
             whole = item_json(record, newest, at) | {
                 "proof_reference": record.proof_reference,
                 "recorded_by": record.recorded_by,
             }
-            return record.subject, {"consents": [str(consent_id)]}, whole
+            return record.subject, {"consents": [str(consent_id)], **acting(mandate)}, whole
 
         return await self.look(caller, RECORD, "consent.read", read)
 
@@ -120,12 +121,12 @@ class Consents(Desk):
         """
 
         async def read(connection: AsyncConnection, at: datetime) -> tuple[UUID | None, dict[str, Any], Any]:
-            record = await self._visible(connection, caller, consent_id, at)
+            record, mandate = await self._visible(connection, caller, consent_id, at)
             agreement = await records.agreement_of(connection, record)
             asked = await records.read_text(connection, record.agreement, record.text_version, record.language)
             document, text = record_27560(record, agreement, asked), receipt_text(record, agreement, asked, at)
             hashes = {"record_sha256": document_sha256(document).hex(), "text_sha256": sha256(text.encode()).hex()}
-            said = {"consent": str(consent_id), **hashes}
+            said = {"consent": str(consent_id), **hashes, **acting(mandate)}
             return record.subject, said, {"record": document, "text": text, **hashes}
 
         return await self.look(caller, RECORD, "consent.receipt", read)
@@ -170,15 +171,16 @@ class Consents(Desk):
 
     async def _visible(
         self, connection: AsyncConnection, caller: Caller | None, consent_id: UUID, at: datetime
-    ) -> ConsentRecord:
-        """Return a record under an agreement of the caller's institution, or of a person they are or act for."""
+    ) -> tuple[ConsentRecord, Mandate | None]:
+        """Return a record under an agreement of the caller's institution, or of a person they are or act for, then with
+        the mandate.
+        """
         record = await records.read_record(connection, consent_id)
         try:
             await self._require_party(connection, caller, record.agreement)
         except UnknownAgreement:
             raise NotInForce from None
-        await self.known(connection, caller, record.subject, at)
-        return record
+        return record, await self.known(connection, caller, record.subject, at)
 
 
 async def _hashed(connection: AsyncConnection, consent_id: UUID) -> dict[str, str]:

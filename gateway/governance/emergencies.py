@@ -26,8 +26,8 @@ from gateway.governance.notices import NewNotice
 
 _log = structlog.get_logger(__name__)
 _INTERVAL_S = 60.0
-# While these go on, somebody else may hold the person's telephone.
-_DELAYING_REASONS = frozenset({"violence-in-progress", "child-in-danger"})
+#: While these go on, somebody else may hold the person's telephone.
+DELAYING_REASONS = frozenset({"violence-in-progress", "child-in-danger"})
 
 _opened = Counter("siis_emergencies_opened_total", "Emergency accesses opened", ["institution"])
 _unreviewed = Gauge("siis_emergencies_unreviewed", "Emergency accesses that wait for review", ["institution"])
@@ -77,6 +77,7 @@ async def open_emergency(
         decision,
         subject=subject,
         correlation=correlation,
+        facts=facts,
         what=what,
         exchange={"emergency": said["id"]},
     )
@@ -106,7 +107,7 @@ def _when_to_tell(facts: SubjectFacts, reason: str, at: datetime) -> tuple[str, 
     """
     if facts.sealed or facts.court_order or facts.barred or facts.deceased:
         return "suppressed", None
-    if reason in _DELAYING_REASONS:
+    if reason in DELAYING_REASONS:
         return "delayed", at + REVIEW_WITHIN
     return "now", None
 

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
+from audit.keys import Epochs
 from audit.models import Receipt
 from audit.search import one
 from audit.service import AuditLog
@@ -66,7 +67,7 @@ class Explanations:
         self,
         *,
         database: Database,
-        kek: bytes,
+        epochs: Epochs,
         audit: AuditLog,
         policies: PolicyStore,
         volume: Volume,
@@ -74,7 +75,7 @@ class Explanations:
         governance: Governance,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._database, self._kek, self._audit, self._policies = database, kek, audit, policies
+        self._database, self._epochs, self._audit, self._policies = database, epochs, audit, policies
         self._volume, self._subjects, self._governance, self._now = volume, subjects, governance, now
 
     async def of_entry(self, caller: Caller | None, entry_id: UUID) -> Explanation:
@@ -86,7 +87,7 @@ class Explanations:
         if caller is not None:
             await self._governance.authorise(caller, EXPLAIN, OWN)
         async with self._database.connection() as connection:
-            found = await one(connection, self._kek, entry_id)
+            found = await one(connection, self._epochs, entry_id)
         account = None if found is None or found[0].detail is None else account_logged(found[0].detail)
         if found is None or account is None:
             raise errors.NotFound("not-found")

@@ -105,10 +105,12 @@ class Desk:
             return None
         return who
 
-    async def known(self, connection: AsyncConnection, caller: Caller | None, subject: UUID, at: datetime) -> PersonRef:
-        """Return the person of a record by our id, if the caller may know of them; raises NotFound otherwise."""
-        who, _mandate = await self.subject(connection, caller, Named("siis", str(subject)), at)
-        return who
+    async def known(
+        self, connection: AsyncConnection, caller: Caller | None, subject: UUID, at: datetime
+    ) -> people.Mandate | None:
+        """Raise NotFound unless the caller may know of the person of a record, by our id; return as :meth:`subject`."""
+        _who, mandate = await self.subject(connection, caller, Named("siis", str(subject)), at)
+        return mandate
 
     async def _permit(
         self, connection: AsyncConnection, caller: Caller | None, who: PersonRef | None, at: datetime
@@ -165,6 +167,11 @@ class Desk:
 
         done = await self.do(caller, action, work)
         return Looked(found[0], done.answer["receipt"])
+
+
+def acting(mandate: people.Mandate | None) -> dict[str, str]:
+    """Return what the log says of by which mandate a person acted for another."""
+    return {} if mandate is None else {"mandate": str(mandate.id)}
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from consent.models import Actor, Caller
 from gateway import errors
 from gateway.catalogue.service import institutions
 from gateway.commands import Command, Done
-from gateway.governance.people import MANAGE, PROTECT, RECORD, Desk, Looked, Named
+from gateway.governance.people import MANAGE, PROTECT, RECORD, Desk, Looked, Named, acting
 from schemas.text import _
 
 
@@ -99,9 +99,9 @@ class Protection(Desk):
         """Record or take back a person's objection to a purpose; raises BadRequest, Denied or NotFound."""
 
         async def work(connection: AsyncConnection, _actor: Actor, at: datetime) -> dict[str, Any]:
-            who, _mandate = await self.subject(connection, caller, named, at)
+            who, mandate = await self.subject(connection, caller, named, at)
             change = people.withdraw_objection if withdraw else people.object_to
-            return await change(connection, who.id, purpose, at=at)
+            return await change(connection, who.id, purpose, at=at) | acting(mandate)
 
         return await self.do(caller, RECORD, work)
 

@@ -44,12 +44,12 @@ class Governance:
             return Actor(institution=caller.institution, user=user)
         raise await self._denied(caller, actions)
 
-    async def note_reading(self, caller: Caller, event: str, what: dict[str, Any]) -> None:
-        """Put on record that somebody looks at something, before it is shown."""
+    async def note_reading(self, caller: Caller, event: str, what: dict[str, Any]) -> dict[str, str]:
+        """Put on record that somebody looks at something, before it is shown; returns the receipt as JSON has it."""
         entry = evidence.entry(
             event, "done", at=self.now(), policy_version="none", actor=evidence.actor(caller), what=what
         )
-        await self._audit.append(entry)
+        return receipt_json(await self._audit.append(entry))
 
     def roles_of(self, caller: Caller) -> frozenset[str]:
         """Return the roles in which a caller acts now."""
@@ -134,12 +134,12 @@ class Governance:
             policy_version="none",
             subject=None if subject is None else UUID(subject),
             correlation=correlation,
-            actor=actor,
+            actor=actor if "mandate" not in said else {**actor, "mandate": said["mandate"]},
             what=answer_of(said),
         )
         return await self._audit.stage(connection, entry)
 
 
 def answer_of(said: dict[str, Any]) -> dict[str, Any]:
-    """Return what a change says of itself without the name of the event and the person it is about."""
-    return {name: value for name, value in said.items() if name not in ("event", "subject")}
+    """Return what a change says of itself without its event, the person it is about, and who acted for them."""
+    return {name: value for name, value in said.items() if name not in ("event", "subject", "mandate")}

@@ -65,6 +65,11 @@ class Binding:
             raise TokenError("binding")
         return cls(cnf.get("x5t#S256"), cnf.get("jkt"))
 
+    @property
+    def thumbprint(self) -> str | None:
+        """The one that says most of the sender: the certificate's, else the key's."""
+        return self.certificate or self.jkt
+
     def claim(self) -> dict[str, dict[str, str]]:
         """Return the ``cnf`` claim to put into a token, nothing for an unbound one."""
         named = {"x5t#S256": self.certificate, "jkt": self.jkt}

@@ -7,10 +7,12 @@ class TokenError(Exception):
     """A credential is refused.
 
     ``reason`` is a stable code for the log; ``client_id`` names the client only when a signature, a certificate or a
-    secret proved who it is, and ``pilot`` says that it was a secret. ``scheme`` is the one the caller used.
+    secret proved who it is, and ``pilot`` says that it was a secret. ``scheme`` is the one the caller used, ``address``
+    where the request came from.
     """
 
     scheme = "Bearer"
+    address: str | None = None
 
     def __init__(self, reason: str, client_id: str | None = None, *, pilot: bool = False) -> None:
         super().__init__(reason)

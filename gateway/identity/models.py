@@ -136,7 +136,8 @@ class VerifiedCaller:
 
     ``assurance`` is that of the person behind the call: the lowest unless ``operator`` is verified. ``pilot`` marks a
     token obtained with a client secret. ``person`` is a citizen who comes with a token of an outside issuer: the
-    identifier's system and value.
+    identifier's system and value. ``bound_to`` is the thumbprint of the certificate (``x5t#S256``) or key (``jkt``) the
+    token is bound to.
     """
 
     client_id: str
@@ -147,6 +148,7 @@ class VerifiedCaller:
     operator: VerifiedOperator | ClaimedOperator | None = None
     pilot: bool = False
     person: tuple[str, str] | None = field(default=None, repr=False)
+    bound_to: str | None = None
 
     def require(self, scope: str) -> None:
         """Raise :class:`ScopeError` unless the token carries ``scope``."""

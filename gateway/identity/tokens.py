@@ -243,6 +243,7 @@ class TokenChecker:
             scopes=found.scopes,
             token_id=found.claims["jti"],
             pilot=found.credential.kind == "secret",
+            bound_to=found.binding.thumbprint,
         )
         until = min(found.until, now.timestamp() + CACHE_SECONDS)
         return _Checked(caller, found.client, until, found.binding, unverified(token)[0]["kid"])
@@ -278,7 +279,8 @@ class TokenChecker:
                 scopes &= client.scopes
             elif presented.peer.forged:
                 raise TokenError("certificate-forged")
-            proof = Binding.of(unverified(token)[1]).check(scheme, token, presented, now)
+            binding = Binding.of(unverified(token)[1])
+            proof = binding.check(scheme, token, presented, now)
         except TokenError as error:
             error.client_id = client_id
             raise
@@ -294,6 +296,7 @@ class TokenChecker:
                 identity.subject, identity.roles, str(identity.assurance), identity.assurance, identity.auth_time
             ),
             person=None if person[0] is None or person[1] is None else (person[0], person[1]),
+            bound_to=binding.thumbprint,
         )
         return caller, proof
 

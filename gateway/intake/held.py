@@ -15,6 +15,7 @@ from adapters.manifest import Bulk
 from adapters.models import (
     NOTHING,
     BulkOutcome,
+    EntryReceipt,
     FetchOutcome,
     Found,
     Guarantees,
@@ -72,9 +73,18 @@ class HeldRegisters:
         return self._adapter.manifest.bulk[dataset].system
 
     async def fetch(
-        self, permit: Permit, dataset: str, identifier: Identifier, presented: Mapping[str, str] = NOTHING
+        self,
+        permit: Permit,
+        dataset: str,
+        identifier: Identifier,
+        presented: Mapping[str, str] = NOTHING,
+        *,
+        receipt: EntryReceipt | None = None,
     ) -> FetchOutcome:
-        """Look a subject up in the register in force. Raises PermitMismatch; everything else is an outcome."""
+        """Look a subject up in the register in force. Raises PermitMismatch; everything else is an outcome.
+
+        No call leaves, so no receipt does either: the institution finds it in the list of its receipts.
+        """
         self._adapter.check_permit(permit, "disclosure.fetch", dataset)
         started = time.monotonic()
         spec = self._adapter.manifest.bulk[dataset]
@@ -97,7 +107,9 @@ class HeldRegisters:
             return Unavailable("no register taken yet", self._told(started))
         return NotFound(self._told(started, newest))
 
-    async def send(self, permit: Permit, message: ReferralMessage) -> SendOutcome:
+    async def send(
+        self, permit: Permit, message: ReferralMessage, *, receipt: EntryReceipt | None = None
+    ) -> SendOutcome:
         """Refuse: a register takes no referrals."""
         return self._unsupported()
 

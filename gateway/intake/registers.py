@@ -150,7 +150,7 @@ class RegisterIntake:
                         request,
                         decision,
                         subject=None,
-                        exchange={"adapter": adapter.name},
+                        exchange=evidence.told(outcome.provenance, adapter.kind),
                         what={"register": outcome.name, "sha256": outcome.sha256.hex()},
                     )
                 )
@@ -206,7 +206,7 @@ class RegisterIntake:
                     decision,
                     subject=None,
                     outcome="failed",
-                    exchange={"adapter": adapter.name, "outcome": kind},
+                    exchange={"outcome": kind, **evidence.told(outcome.provenance, adapter.kind)},
                     what={"reason": reason},
                 )
             )
@@ -367,7 +367,7 @@ class _Taking:
                 self._decision,
                 subject=None,
                 outcome="done" if state == "taken" else "failed",
-                exchange={"adapter": self._adapter.name},
+                exchange={"adapter": self._adapter.name, "protocol": self._adapter.kind},
                 what=told,
             ),
         )

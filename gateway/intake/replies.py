@@ -111,7 +111,13 @@ class ReplyIntake:
         for place, reply in enumerate(page.items, start=1):
             try:
                 async with connection.begin_nested():
-                    done = await self._referrals.apply(connection, adapter.institution, reply, channel=adapter.name)
+                    done = await self._referrals.apply(
+                        connection,
+                        adapter.institution,
+                        reply,
+                        actor={"institution": adapter.institution, "channel": adapter.name},
+                        came=evidence.told(page.provenance, adapter.kind),
+                    )
                 counts["repeated" if done.replayed else "applied"] += 1
             except errors.Refusal as refusal:
                 counts["refused"] += 1

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.models import Reply
+from audit import receipts
 from audit.models import Receipt
 from audit.service import AuditLog
 from consent.decision import decide
@@ -32,6 +33,7 @@ from gateway.registry import service as registry
 from gateway.registry.lookup import SubjectLookup
 from gateway.registry.models import PersonRef
 from gateway.vault import Vault
+from schemas.canonical import sha256
 from schemas.codes import code_list, require_code
 from schemas.errors import InvalidIdentifier, UnknownCode
 from schemas.ids import uuid7
@@ -91,10 +93,10 @@ class ReferralService:
             if earlier is not None:
                 return earlier
             if decision.permit is not None:
-                done = await self._store(connection, command, new, request, decision, who, known_as, service)
+                done = await self._store(connection, command, new, request, decision, who, facts, known_as, service)
                 self._volume.count(decision)
                 return done
-        await self._deny(request, decision, facts.subject, new.correlation)
+        await self._deny(command, request, decision, facts, new.correlation)
         raise errors.NotFound("not-found")
 
     async def _store(
@@ -105,6 +107,7 @@ class ReferralService:
         request: Request,
         decision: Decision,
         who: PersonRef | None,
+        facts: SubjectFacts,
         known_as: list[tuple[str, str]],
         service: Service,
     ) -> Done:
@@ -119,8 +122,15 @@ class ReferralService:
             request,
             decision,
             subject=person_id,
+            facts=facts,
             correlation=new.correlation,
-            exchange={"referral": str(current.id), "state": current.state, "recipient": current.recipient},
+            exchange={
+                "referral": str(current.id),
+                "state_before": None,
+                "state_after": current.state,
+                "recipient": current.recipient,
+                "request_sha256": sha256(command.body).hex(),
+            },
         )
         await store.add_event(
             connection,
@@ -146,29 +156,47 @@ class ReferralService:
         await remember(connection, command, done)
         return done
 
-    async def _deny(self, request: Request, decision: Decision, subject: UUID | None, correlation: str | None) -> None:
-        entry = evidence.decided("referral.denied", request, decision, subject=subject, correlation=correlation)
+    async def _deny(
+        self, command: Command, request: Request, decision: Decision, facts: SubjectFacts, correlation: str | None
+    ) -> None:
+        entry = evidence.decided(
+            "referral.denied",
+            request,
+            decision,
+            subject=facts.subject,
+            facts=facts,
+            correlation=correlation,
+            exchange={"request_sha256": sha256(command.body).hex()},
+        )
         receipt = await self._audit.append(entry)
         if decision.hides_subject:
             raise errors.NotFound("not-found", receipt=receipt)
         raise errors.Denied(decision.reasons, receipt)
 
-    async def reply(
-        self, institution: str, reply: Reply, *, command: Command | None = None, channel: str = "api"
-    ) -> Done:
+    async def reply(self, caller: Caller, command: Command, reply: Reply) -> Done:
         """Take a counter-referral in a transaction of its own; see :meth:`apply`."""
         async with self._database.transaction() as connection:
-            if command is not None:
-                earlier = await remembered(connection, command)
-                if earlier is not None:
-                    return earlier
-            done = await self.apply(connection, institution, reply, channel=channel)
-            if command is not None:
-                await remember(connection, command, done)
+            earlier = await remembered(connection, command)
+            if earlier is not None:
+                return earlier
+            actor = {**evidence.actor(caller), "channel": "api"}
+            came = {"request_sha256": sha256(command.body).hex()}
+            done = await self.apply(connection, caller.institution, reply, actor=actor, came=came)
+            await remember(connection, command, done)
             return done
 
-    async def apply(self, connection: AsyncConnection, institution: str, reply: Reply, *, channel: str) -> Done:
+    async def apply(
+        self,
+        connection: AsyncConnection,
+        institution: str,
+        reply: Reply,
+        *,
+        actor: dict[str, Any],
+        came: dict[str, Any],
+    ) -> Done:
         """Move a referral by what its recipient reports, and update the protection status with a result.
+
+        ``actor`` and ``came`` are what the log says of who reported it, and how it came.
 
         Raises NotFound when the referral is not the institution's, Conflict when the event is out of order. A
         message that came before is answered as before and changes nothing.
@@ -176,8 +204,9 @@ class ReferralService:
         current = await store.by_id(connection, reply.referral_id, lock=True)
         if current is None or current.recipient != institution:
             raise errors.NotFound("not-found")
-        if await store.event_with_message(connection, current.id, institution, reply.message_id) is not None:
-            return Done(200, {"id": str(current.id), "state": current.state}, replayed=True)
+        told = await store.entry_of_message(connection, current.id, institution, reply.message_id)
+        if told is not None:
+            return Done(200, await self._as_before(connection, current, told), replayed=True)
         if reply.reason_code is not None:
             _require_reason(reply.reason_code, "decline" if reply.event == "decline" else "not_provided", "/reason")
         steps = states.path(current.state, reply.event)
@@ -200,13 +229,15 @@ class ReferralService:
             at=at,
             subject=current.person_id,
             policy_version=self._policies.current.version,
-            actor={"institution": institution, "channel": channel},
+            actor=actor,
             exchange={
                 "referral": str(current.id),
+                "requester": current.requester,
                 "message": reply.message_id,
                 "event": reply.event,
                 "state_before": current.state,
                 "state_after": reached,
+                **came,
                 **facts,
             },
         )
@@ -233,6 +264,12 @@ class ReferralService:
             await self._update_status(connection, current, reply)
         return Done(201, {"id": str(current.id), "state": reached, "receipt": receipt_json(receipt)}, replayed=False)
 
+    async def _as_before(self, connection: AsyncConnection, current: Referral, entry_id: UUID) -> dict[str, Any]:
+        """Return the answer to a report that came before, with the receipt of its entry."""
+        answer: dict[str, Any] = {"id": str(current.id), "state": current.state}
+        receipt = await receipts.of(connection, entry_id)
+        return answer if receipt is None else {**answer, "receipt": receipt_json(receipt)}
+
     async def review(self, caller: Caller, command: Command, note: ReviewNote) -> Done:
         """Add a reviewer's note to the requester's referral with a foreign number; NotFound when there is none."""
         async with self._database.transaction() as connection:
@@ -249,8 +286,14 @@ class ReferralService:
                 at=at,
                 policy_version=self._policies.current.version,
                 subject=current.person_id,
-                actor={"client": caller.client_id, "institution": caller.institution, "user": caller.user},
-                exchange={"referral": str(current.id), "state": current.state, **note.facts},
+                actor=evidence.actor(caller),
+                exchange={
+                    "referral": str(current.id),
+                    "state_before": current.state,
+                    "state_after": current.state,
+                    "request_sha256": sha256(command.body).hex(),
+                    **note.facts,
+                },
             )
             receipt = await self._audit.stage(connection, entry)
             await store.add_event(
@@ -283,7 +326,7 @@ class ReferralService:
                 at=self._now(),
                 policy_version=self._policies.current.version,
                 subject=current.person_id,
-                actor={"client": caller.client_id, "institution": caller.institution, "user": caller.user},
+                actor=evidence.actor(caller),
                 exchange={"referral": str(referral_id)},
             )
         )

@@ -29,7 +29,10 @@ _ADD_EVENT = insert(referral_event).values(
 
 
 async def by_id(connection: AsyncConnection, referral_id: UUID, *, lock: bool = False) -> Referral | None:
-    """Return a referral by id, or None; with ``lock`` nobody else moves it until the transaction ends."""
+    """Return a referral by id, or None, also once its person was erased.
+
+    With ``lock`` nobody else moves it until the transaction ends.
+    """
     return await _one(connection, referral.c.id == referral_id, lock=lock)
 
 
@@ -46,7 +49,8 @@ async def by_foreign(
 
 
 async def _one(connection: AsyncConnection, condition: ColumnElement[bool], *, lock: bool) -> Referral | None:
-    query = select(*_COLUMNS).where(condition)
+    # Every referral has texts, until the person is erased: then it is evidence, and nobody's to move.
+    query = select(*_COLUMNS).where(condition, referral.c.texts.is_not(None))
     row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
     return None if row is None else Referral(**row._mapping)
 
@@ -137,9 +141,8 @@ async def change(connection: AsyncConnection, referral_id: UUID, **values: Any) 
     )
 
 
-async def event_with_message(connection: AsyncConnection, referral_id: UUID, actor: str, message_id: str) -> str | None:
-    """Return the type of the event that an institution's message made earlier, or None."""
+async def entry_of_message(connection: AsyncConnection, referral_id: UUID, actor: str, message_id: str) -> UUID | None:
+    """Return the log entry of the event that an institution's message made earlier, or None."""
     table = referral_event.c
-    return await connection.scalar(
-        select(table.type).where(table.referral_id == referral_id, table.actor == actor, table.message_id == message_id)
-    )
+    made = (table.referral_id == referral_id, table.actor == actor, table.message_id == message_id)
+    return await connection.scalar(select(table.entry_id).where(*made))

@@ -31,6 +31,7 @@ class Classified:
 async def classify(connection: AsyncConnection, services: dict[str, Service], day: date) -> AsyncIterator[Classified]:
     """Yield the status of every person and household on a day, in the order of their ids; memory stays flat."""
     persons = select(*_PERSON, *_FACT).outerjoin(fact, fact.c.person_id == person.c.id).order_by(person.c.id)
+    persons = persons.where(person.c.names.is_not(None))
     async for rows in _groups(connection, persons):
         who = PersonRef(*(getattr(rows[0], name) for name in PersonRef.__dataclass_fields__))
         yield Classified(who.id, person_status(who, services, _facts(rows), day))

@@ -29,7 +29,8 @@ JOIN siis.person AS p ON p.id = i.person_id
 """  # noqa: S608
 _BY_ID = f"""
 SELECT asked.at, {_PERSON}
-FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, at) JOIN siis.person AS p ON p.id = asked.id
+FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, at)
+JOIN siis.person AS p ON p.id = asked.id AND p.names IS NOT NULL
 """  # noqa: S608
 
 _OTHER = "SELECT id, value FROM siis.person_identifier WHERE person_id = %s AND system = %s ORDER BY id LIMIT 1"

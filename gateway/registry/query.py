@@ -22,6 +22,7 @@ from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
 from gateway.registry.models import ProtectionStatus
 from gateway.vault import Vault
+from gateway.witnesses.quorum import NO_WITNESSES, Quorum, refuse_while_stopped
 from schemas.codes import code_list
 from schemas.errors import InvalidIdentifier
 
@@ -53,13 +54,17 @@ class StatusService:
         audit: AuditLog,
         policies: PolicyStore,
         volume: Volume,
+        quorum: Quorum = NO_WITNESSES,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._database, self._vault, self._audit = database, vault, audit
-        self._policies, self._volume, self._now = policies, volume, now
+        self._policies, self._volume, self._quorum, self._now = policies, volume, quorum, now
 
     async def query(self, caller: Caller, asked: StatusQuery) -> tuple[dict[str, Any], Receipt]:
-        """Return the released parts of the status and the receipt; raises BadRequest, Denied or NotFound."""
+        """Return the released parts of the status and the receipt.
+
+        Raises BadRequest, Denied, NotFound or EvidenceStopped.
+        """
         try:
             value = registry.normalise(asked.system, asked.identifier)
         except InvalidIdentifier:
@@ -68,21 +73,24 @@ class StatusService:
         at = self._now()
         day = asked.on or local_day(at)
         dataset = code_list("datasets")[DATASET]
+        request = Request(
+            action="status.query",
+            caller=caller,
+            holder=dataset["holder"],
+            dataset=DATASET,
+            fields=tuple(dataset["fields"]),
+            purpose=asked.purpose,
+            basis=asked.basis,
+            agreement=asked.agreement,
+            case=asked.case,
+            at=at,
+        )
+        if self._quorum.stops(at):
+            version = self._policies.current.version
+            await refuse_while_stopped(self._audit, "status.stopped", request, version, asked.correlation)
         async with self._database.connection() as connection:
             who = await registry.find_person(connection, self._vault, asked.system, value)
             facts = await subject_facts(connection, who)
-            request = Request(
-                action="status.query",
-                caller=caller,
-                holder=dataset["holder"],
-                dataset=DATASET,
-                fields=tuple(dataset["fields"]),
-                purpose=asked.purpose,
-                basis=asked.basis,
-                agreement=asked.agreement,
-                case=asked.case,
-                at=at,
-            )
             decision = decide(request, facts, self._policies.current, self._volume.used)
             answer: dict[str, Any] = {}
             if decision.permit is not None and who is not None:
@@ -97,6 +105,7 @@ class StatusService:
             request,
             decision,
             subject=None if who is None else who.id,
+            facts=facts,
             correlation=asked.correlation,
         )
         receipt = await self._audit.append(entry)

@@ -55,7 +55,8 @@ async def find_person(connection: AsyncConnection, vault: Vault, system: str, va
     """Return the person with an identifier (already normalised), or None."""
     query: Select[Any]
     if system == "siis":
-        query = select(*_REF).where(person.c.id == UUID(value))
+        # Of somebody erased the row is left, as that of nobody.
+        query = select(*_REF).where(person.c.id == UUID(value), person.c.names.is_not(None))
     else:
         query = (
             select(*_REF)
@@ -67,9 +68,9 @@ async def find_person(connection: AsyncConnection, vault: Vault, system: str, va
 
 
 async def person_details(connection: AsyncConnection, vault: Vault, person_id: UUID) -> PersonDetails | None:
-    """Return a person with names and identifiers decrypted, or None."""
+    """Return a person with names and identifiers decrypted, or None; None also for somebody erased."""
     row = (await connection.execute(select(*_REF, person.c.names).where(person.c.id == person_id))).one_or_none()
-    if row is None:
+    if row is None or row.names is None:
         return None
     names = json.loads(vault.open("person.names", person_id, row.names))
     rows = await connection.execute(

@@ -35,7 +35,7 @@ person = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("household_id", Uuid, ForeignKey(household.c.id), index=True),
-    Column("names", LargeBinary, nullable=False),
+    Column("names", LargeBinary, comment="null once erased"),
     Column("birth_date", Date),
     Column("sex", Text),
     Column("department", Text),

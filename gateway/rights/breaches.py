@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.files.writing import neutral
 from audit.affected import Scope, affected
+from audit.keys import Epochs
 from audit.models import Receipt
 from audit.service import AuditLog
 from consent.models import Actor, Caller
@@ -65,10 +66,10 @@ class Breaches:
         governance: Governance,
         audit: AuditLog,
         vault: Vault,
-        kek: bytes,
+        epochs: Epochs,
     ) -> None:
-        """``kek`` opens the details of the log, out of which the list of persons is drawn."""
-        self._governance, self._audit, self._vault, self._kek = governance, audit, vault, kek
+        """``epochs`` opens the details of the log, out of which the list of persons is drawn."""
+        self._governance, self._audit, self._vault, self._epochs = governance, audit, vault, epochs
 
     async def change(self, caller: Caller, work: Work, command: Command | None = None) -> Done:
         """Do one of the works below for an officer, of whose institution the breach must be."""
@@ -161,7 +162,7 @@ class Breaches:
     async def _keep(self, connection: AsyncConnection, breach_id: UUID, scope: Scope) -> int:
         """Store who is found, in groups; return how many persons of the period nobody can name any more."""
         erased, group = 0, []
-        async with aclosing(affected(connection, self._kek, scope)) as found:
+        async with aclosing(affected(connection, self._epochs, scope)) as found:
             async for subject in found:
                 if subject is None:
                     erased += 1

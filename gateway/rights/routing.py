@@ -14,7 +14,9 @@ from uuid import UUID
 from sqlalchemy import Uuid, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from audit.affected import about, parties
+from audit.affected import about
+from audit.keys import Epochs
+from audit.terms import parties
 from consent import tables as consent_tables
 from consent.models import SubjectFacts
 from consent.people import is_sealed, mandate_between
@@ -71,10 +73,12 @@ async def may_act(connection: AsyncConnection, who: PersonRef, representative: U
     return mandate is not None
 
 
-async def destinations(connection: AsyncConnection, kek: bytes, asking: Asking, dataset: str | None) -> frozenset[str]:
+async def destinations(
+    connection: AsyncConnection, epochs: Epochs, asking: Asking, dataset: str | None
+) -> frozenset[str]:
     """Return the institutions a request goes to; an institution barred from the case is replaced by the coordinator."""
     found = (
-        await holders(connection, kek, asking.who)
+        await holders(connection, epochs, asking.who)
         if dataset is None
         else frozenset({str(code_list("datasets")[dataset]["holder"])})
     )
@@ -82,10 +86,10 @@ async def destinations(connection: AsyncConnection, kek: bytes, asking: Asking, 
     return (found - barred) | {COORDINATOR} if barred else found
 
 
-async def holders(connection: AsyncConnection, kek: bytes, who: PersonRef) -> frozenset[str]:
+async def holders(connection: AsyncConnection, epochs: Epochs, who: PersonRef) -> frozenset[str]:
     """Return the institutions that hold something of a person as far as we know, the coordinator included."""
     found = {COORDINATOR}
-    async for kind, groups in about(connection, kek, who.id):
+    async for kind, groups in about(connection, epochs, who.id):
         if kind.startswith(_EXCHANGES):
             found |= parties(groups)
     # Without a household the second half compares with NULL, and so holds for nothing.

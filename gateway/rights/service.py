@@ -12,6 +12,7 @@ import prometheus_client
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from audit.keys import Epochs
 from audit.models import Receipt
 from audit.service import AuditLog
 from consent.models import Caller
@@ -44,10 +45,10 @@ class Rights:
         governance: Governance,
         audit: AuditLog,
         vault: Vault,
-        kek: bytes,
+        epochs: Epochs,
     ) -> None:
-        """``kek`` opens the details of the log, which says who holds something of a person."""
-        self.steps = Steps(vault=vault, kek=kek, audit=audit)
+        """``epochs`` opens the details of the log, which says who holds something of a person."""
+        self.steps = Steps(vault=vault, epochs=epochs, audit=audit)
         self._governance, self._audit, self._vault, self._now = governance, audit, vault, governance.now
 
     async def receive(self, caller: Caller, new: NewRequest, command: Command) -> Done:

@@ -10,8 +10,9 @@ from uuid import UUID
 from sqlalchemy import Row, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from audit.keys import Epochs
 from audit.service import AuditLog
-from consent import people
+from consent import people, restrictions
 from consent.models import Actor
 from gateway import errors, evidence
 from gateway.catalogue.service import institutions
@@ -45,9 +46,9 @@ _WITHOUT_IDENTITY = frozenset({"refused", "not-held"})
 class Steps:
     """Makes the work of each step; a request that is not there, or not theirs, is NotFound."""
 
-    def __init__(self, *, vault: Vault, kek: bytes, audit: AuditLog) -> None:
-        """``kek`` opens the details of the log, which says who holds something of a person."""
-        self._vault, self._kek, self._audit = vault, kek, audit
+    def __init__(self, *, vault: Vault, epochs: Epochs, audit: AuditLog) -> None:
+        """``epochs`` opens the details of the log, which says who holds something of a person."""
+        self._vault, self._epochs, self._audit = vault, epochs, audit
 
     def receiving(self, new: NewRequest, *, in_person: bool = False) -> Work:
         """Register a request, and route it where that needs nobody to decide; ``in_person``: by the person's own token.
@@ -78,7 +79,7 @@ class Steps:
             )
             to: frozenset[str] = frozenset()
             if asking is not None and not asking.guarded:
-                to = await routing.destinations(connection, self._kek, asking, new.dataset)
+                to = await routing.destinations(connection, self._epochs, asking, new.dataset)
             await store.add_parts(connection, request_id, to or {COORDINATOR}, ROUTED if to else RECEIVED, at)
             return {
                 "event": "rights.received",
@@ -149,7 +150,7 @@ class Steps:
         return work
 
     def answering(self, request_id: UUID, answer: Answer, institution: str) -> Work:
-        """Answer an institution's part; a granted opposition is in force when this commits.
+        """Answer an institution's part; a granted opposition and a restriction are in force when this commits.
 
         Raises BadRequest for an outcome that does not go with the right or lacks what it needs, Conflict out of order.
         """
@@ -166,6 +167,18 @@ class Steps:
                 effective_on = local_day(at)
                 objection = await people.object_to(connection, row.person_id, row.purpose, at=at)
                 await self._also(connection, objection, actor, at)
+            if answer.until is not None and row.person_id is not None:
+                restriction = await restrictions.restrict(
+                    connection,
+                    row.person_id,
+                    norm=answer.norm or "",
+                    reference=str(request_id),
+                    until=answer.until,
+                    at=at,
+                    holder=institution,
+                    dataset=row.dataset or "",
+                )
+                await self._also(connection, restriction, actor, at)
             reference, sha256 = answer.delivered or (None, None)
             told = {
                 "outcome": answer.outcome,

@@ -85,7 +85,7 @@ def nothing_leaks(answer: httpx.Response, secrets: Iterable[str] = ()) -> None:
 async def entries(house: House, kind: str, since: UUID) -> list[dict[str, Any]]:
     """Return the log's entries of one type made after an id of ours, the newest first, with their detail."""
     async with house.context() as context, context.database.connection() as connection:
-        found = await recent(connection, context.kek, 1000, type=kind)
+        found = await recent(connection, context.epochs, 1000, type=kind)
     return [{"id": str(entry.entry_id), **(entry.detail or {})} for entry in found if entry.entry_id > since]
 
 

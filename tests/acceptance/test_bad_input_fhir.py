@@ -161,7 +161,7 @@ async def test_a_message_that_cannot_be_taken_is_told_in_fhir_and_has_an_entry(
         assert "1.234.567" not in answer.text
         assert "15999999" not in answer.text
     [entry] = await entries(house, "request.refused", since)
-    assert entry["actor"] == {"client": "demo-mspbs-aps", "institution": "MSPBS"}
+    assert entry["actor"] == {"address": "127.0.0.1", "client": "demo-mspbs-aps", "institution": "MSPBS"}
     assert entry["what"] == {"reasons": [f"fhir {code}"], "route": REFERRALS}
 
 

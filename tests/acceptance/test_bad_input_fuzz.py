@@ -179,7 +179,7 @@ async def test_strange_texts_reach_recipients_of_every_kind_or_wait_in_sight(hou
 async def test_the_log_proves_all_that_was_tried(house: House) -> None:
     async with house.context() as context, context.database.connection() as connection:
         signer = load_signer(house.settings)
-        report = await check_log(connection, signer.public_key, signer.origin)
+        report = await check_log(connection, signer)
     assert report.ok, report.problems[:3]
     assert report.entries > 500
 

@@ -183,7 +183,7 @@ async def test_a_token_that_proves_somebody_and_is_no_good_has_an_entry(
     since = uuid7()
     refused(await ask(house, f"Bearer {make(forge)}".encode()))
     [entry] = await entries(house, "request.unauthorised", since)
-    assert (entry["actor"], entry["what"]) == ({"client": "demo-mds"}, {"reason": reason})
+    assert (entry["actor"], entry["what"]) == ({"client": "demo-mds", "address": "127.0.0.1"}, {"reason": reason})
 
 
 async def test_a_certificate_that_no_proxy_of_ours_vouches_for_refuses_the_request_and_has_an_entry(
@@ -192,7 +192,10 @@ async def test_a_certificate_that_no_proxy_of_ours_vouches_for_refuses_the_reque
     since = uuid7()
     refused(await ask(house, f"Bearer {forge.token()}".encode(), **{"Client-Cert": ":MIIB:"}))
     [entry] = await entries(house, "request.unauthorised", since)
-    assert (entry["actor"], entry["what"]) == ({"client": "demo-mds"}, {"reason": "certificate-forged"})
+    assert (entry["actor"], entry["what"]) == (
+        {"client": "demo-mds", "address": "127.0.0.1"},
+        {"reason": "certificate-forged"},
+    )
     caller, forged = house.callers["demo-mtess"], {"Client-Cert": ":MIIB:"}
     form = {"grant_type": "client_credentials", "client_assertion_type": ASSERTION}
     signed = form | {"client_assertion": _assertion(house, caller)}

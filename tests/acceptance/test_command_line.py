@@ -57,7 +57,7 @@ def own(empty: Siis) -> Siis:
 async def _number(siis: Siis) -> None:
     settings = load_settings(data_dir=siis.data_dir)
     async with open_context(settings) as context, context.database.connection() as connection:
-        await integrate_once(connection, load_signer(settings))
+        await integrate_once(connection, load_signer(settings), context.audit)
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

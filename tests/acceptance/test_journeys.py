@@ -43,7 +43,7 @@ def referring(person: SimPerson, service: str, **changes: Any) -> dict[str, Any]
 
 async def newest(house: House, kind: str) -> dict[str, Any]:
     async with house.context() as context, context.database.connection() as connection:
-        [found] = await recent(connection, context.kek, 1, type=kind)
+        [found] = await recent(connection, context.epochs, 1, type=kind)
     return {"envelope": dict(found.envelope), **(found.detail or {})}
 
 
@@ -297,7 +297,7 @@ async def test_the_chilean_messages_go_round(house: House, samples: Path) -> Non
 async def test_the_log_proves_all_of_it(house: House) -> None:
     async with house.context() as context, context.database.connection() as connection:
         signer = load_signer(house.settings)
-        report = await check_log(connection, signer.public_key, signer.origin)
+        report = await check_log(connection, signer)
     assert report.ok, report.problems[:3]
     assert report.entries > 20
     assert report.checkpoints > 0

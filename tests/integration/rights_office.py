@@ -40,7 +40,7 @@ class Office:
         self.governance = Governance(
             database=context.database, audit=context.audit, policies=self.policies, now=lambda: self.at
         )
-        parts: dict[str, Any] = {"audit": context.audit, "vault": context.vault, "kek": context.kek}
+        parts: dict[str, Any] = {"audit": context.audit, "vault": context.vault, "epochs": context.epochs}
         self.rights = Rights(governance=self.governance, **parts)
         self.breaches = Breaches(governance=self.governance, **parts)
 
@@ -110,7 +110,7 @@ class Office:
     async def entries(self, kind: str, limit: int = 20) -> list[LoggedEntry]:
         """Return the newest entries of a type."""
         async with self.context.database.connection() as connection:
-            return await recent(connection, self.context.kek, limit, type=kind)
+            return await recent(connection, self.context.epochs, limit, type=kind)
 
     async def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask the database as it is."""

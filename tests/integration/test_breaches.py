@@ -67,7 +67,7 @@ async def persons(office: Office, count: int) -> list[UUID]:
 async def found(office: Office, scope: Scope) -> list[UUID | None]:
     async with (
         office.context.database.connection() as connection,
-        aclosing(affected(connection, office.context.kek, scope)) as drawn,
+        aclosing(affected(connection, office.context.epochs, scope)) as drawn,
     ):
         return [each async for each in drawn]
 

@@ -14,6 +14,7 @@ from integration.consent_answers import AT, CHILD, GROWN, new_consent
 from integration.governed import hold, migrated, opened
 from sqlalchemy import select
 
+from audit.keys import Epochs
 from audit.search import recent
 from audit.service import AuditLog
 from consent import agreements
@@ -34,6 +35,7 @@ from gateway.vault import open_vault
 from schemas.ids import uuid7
 
 KEK = bytes(range(32))
+EPOCHS = Epochs(1, {1: KEK})
 OFFICER = "data-protection-officer"
 
 
@@ -78,7 +80,7 @@ class Desks:
     async def entry(self, kind: str, receipt: dict[str, str]) -> Any:
         """Return the entry of a receipt."""
         async with self.database.connection() as connection:
-            newest = await recent(connection, KEK, 50, type=kind)
+            newest = await recent(connection, EPOCHS, 50, type=kind)
         return next(each for each in newest if str(each.entry_id) == receipt["entry_id"])
 
 
@@ -98,7 +100,7 @@ async def desks(url: str) -> AsyncIterator[Desks]:
             if not await connection.scalar(select(role_assignment.c.id).limit(1)):
                 for institution in ("SNPP", "MINNA"):
                     await hold(connection, institution, "ofi", OFFICER)
-        audit = AuditLog(database.engine, KEK, "test")
+        audit = AuditLog(database.engine, EPOCHS, "test")
         await audit.start()
         policies = PolicyStore(database.engine)
         async with database.connection() as connection:
@@ -222,6 +224,9 @@ async def test_a_parent_acts_for_their_child_until_somebody_protects_the_child_f
     await desks.protection.flag(OFFICER_OF_MINNA, flag, lift=True)
     done = await desks.consents.step(citizen(mother), consent, "withdraw", reason=None)
     assert done.answer["reason"] == "representative"
+    assert "mandate" not in done.answer
+    entry = await desks.entry("consent.withdrawn", done.answer["receipt"])
+    assert entry.detail["actor"]["mandate"] == mandate
     await desks.protection.end_representative(
         OFFICER_OF_MINNA, UUID(mandate), step="block", reason="conflict-of-interest"
     )

@@ -139,6 +139,7 @@ async def test_the_read_uses_an_index_of_every_table_however_many_rows_there_are
         'break_glass (id, institution, "user", client, subject, holder, dataset, fields, reason, incident, opened_at, '
         "expires_at) SELECT gen_random_uuid(), 'I', 'u', 'c', gen_random_uuid(), 'H', 'd', '{f}', 'r', 'i', now(), "
         "now()",
+        "restriction (subject, norm, reference, since, until) SELECT gen_random_uuid(), 'n', 'r', now(), '2040-01-01'",
     ):
         await conn.execute(text(f"INSERT INTO consent.{rows} FROM generate_series(1, 5000)"))
     await conn.commit()

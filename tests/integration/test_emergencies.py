@@ -15,6 +15,7 @@ from integration.governed import AT, MACHINE, hold, migrated, new_institution, o
 from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from audit.keys import Epochs
 from audit.models import LoggedEntry
 from audit.search import recent
 from audit.service import AuditLog
@@ -33,7 +34,7 @@ from gateway.governance.notices import Notice, Reader
 from schemas.errors import UnknownCode
 from schemas.ids import uuid7
 
-KEK = bytes(range(32))
+EPOCHS = Epochs(1, {1: bytes(range(32))})
 CLAIM = EmergencyClaim(reason="danger-to-life", incident="911-4471")
 FIELDS = ("last_control_on", "establishment")
 
@@ -58,7 +59,7 @@ async def conn(database: Database) -> AsyncIterator[AsyncConnection]:
 
 @pytest.fixture
 async def audit(database: Database) -> AsyncIterator[AuditLog]:
-    log = AuditLog(database.engine, KEK, "test")
+    log = AuditLog(database.engine, EPOCHS, "test")
     await log.start()
     yield log
     await log.close()
@@ -270,9 +271,9 @@ async def carry_out(database: Database, audit: AuditLog, request: Request, facts
     """Do what the exchange does, and return the entry it left."""
     async with database.transaction() as conn:
         receipt = await open_emergency(conn, audit, request, decided(request, facts), facts, None)
-        assert (await recent(conn, KEK, 1))[0].entry_id == receipt.entry_id
+        assert (await recent(conn, EPOCHS, 1))[0].entry_id == receipt.entry_id
     async with database.connection() as conn:
-        return (await recent(conn, KEK, 1))[0]
+        return (await recent(conn, EPOCHS, 1))[0]
 
 
 async def shown(database: Database, facts: SubjectFacts, reader: Reader, hours: int = 0) -> list[Notice]:

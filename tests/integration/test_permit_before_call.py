@@ -17,7 +17,8 @@ import pytest
 from governed import hold, migrated, opened
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.models import FetchOutcome, Found, Identifier, NotFound, Provenance, Unavailable
+from adapters.models import EntryReceipt, FetchOutcome, Found, Identifier, NotFound, Provenance, Unavailable
+from audit.keys import Epochs
 from audit.models import LoggedEntry
 from audit.search import recent
 from audit.service import AuditLog
@@ -37,6 +38,7 @@ from schemas.ids import uuid7
 from schemas.permit import Permit
 
 KEK = bytes(32)
+EPOCHS = Epochs(1, {1: KEK})
 REQUESTS = 250
 FIELDS = ("cedula", "given_names", "birth_date", "sex", "profession")
 # In the past, for the exchange asks the true clock.
@@ -84,15 +86,22 @@ class Producer:
     random: Random
     calls: list[tuple[Permit, list[LoggedEntry]]] = field(default_factory=list)
     name: str = "producer"
+    kind: str = "rest"
 
     def asks_by(self, dataset: str) -> str:
         return "cedula"
 
     async def fetch(
-        self, permit: Permit, dataset: str, identifier: Identifier, presented: Mapping[str, str]
+        self,
+        permit: Permit,
+        dataset: str,
+        identifier: Identifier,
+        presented: Mapping[str, str],
+        *,
+        receipt: EntryReceipt,
     ) -> FetchOutcome:
         async with self.looks.connection() as connection:
-            self.calls.append((permit, await recent(connection, KEK, 50, type="disclosure.intent")))
+            self.calls.append((permit, await recent(connection, EPOCHS, 50, type="disclosure.intent")))
         told = Provenance(self.name, "PN-IDENT", utc_now(), None, 1, 1)
         # Often silent, so that the second source is asked too.
         down = Unavailable("down", told)
@@ -138,7 +147,7 @@ async def world(url: str, seed: int) -> AsyncIterator[World]:
                 new = NewPerson(who, "Ana", "Ruiz", (("cedula", cedula),), birth_date=born)
                 await registry.register(connection, vault, [new])
                 await _live(connection, who, kind, born)
-        audit = AuditLog(database.engine, KEK, "test")
+        audit = AuditLog(database.engine, EPOCHS, "test")
         stack.push_async_callback(audit.close)
         await audit.start()
         policies = PolicyStore(database.engine)
@@ -154,6 +163,7 @@ async def world(url: str, seed: int) -> AsyncIterator[World]:
             policies=policies,
             volume=Volume(database.engine, policies, utc_now),
             adapters=producer,  # type: ignore[arg-type]
+            public_address="https://siis.example",
         )
         yield World(exchange, producer, looks)
 
@@ -228,7 +238,7 @@ async def test_every_call_finds_its_intent_committed_and_a_denial_makes_none(wor
         world.producer.calls.clear()
         outcome = await outcome_of(world, caller, asked)
         async with world.looks.connection() as connection:
-            [last] = await recent(connection, KEK, 1)
+            [last] = await recent(connection, EPOCHS, 1)
         assert last.detail is not None
         decision: dict[str, Any] = last.detail["decision"]
         told = (seed, outcome, caller, asked, decision)

@@ -106,7 +106,7 @@ class Office:
 
     async def logged(self, kind: str) -> list[Any]:
         async with open_context(self.runtime.settings) as context, context.database.connection() as connection:
-            return await recent(connection, context.kek, limit=100, type=kind)
+            return await recent(connection, context.epochs, limit=100, type=kind)
 
 
 def row(number: int, cedula: int | str | None = None, accrued: int = 10) -> str:

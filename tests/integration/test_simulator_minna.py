@@ -23,7 +23,7 @@ from adapters.simulator.minna_files import IN_COLUMNS, OUT_COLUMNS, write_answer
 
 GOOD = (
     "abrazo;UTGS;cedula;4123456;Ñasaindy;Agüero Yvyra'i;01/05/2015;F;11;1116;protection-gap;;routine;"
-    "2026-11-22T10:00:00Z;22/12/2026"
+    "2026-11-22T10:00:00Z;22/12/2026;"
 )
 
 

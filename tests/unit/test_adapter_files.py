@@ -41,7 +41,7 @@ KEY = asyncssh.generate_private_key("ssh-ed25519")
 OTHER = asyncssh.generate_private_key("ssh-ed25519")
 IN = (
     "id_referencia;servicio;origen;tipo_documento;numero_documento;nombres;apellidos;fecha_nacimiento;sexo;"
-    "departamento;distrito;motivo;detalle;prioridad;emitida;limite"
+    "departamento;distrito;motivo;detalle;prioridad;emitida;limite;recibo"
 )
 OUT = "id_mensaje;id_referencia;evento;fecha;resultado;motivo;detalle;lugar;comprobante"
 ROW = f"M-1;{REFERRAL};RECHAZADA;23/11/2026;;SIN_CUPO;Sin cupo en el año;Ñemby;"
@@ -135,7 +135,7 @@ async def test_a_referral_becomes_one_file_by_its_id_complete_when_it_appears(fo
     assert file.read_bytes().decode("utf-8").split("\r\n") == [
         IN,
         f"{REFERRAL};abrazo;UTGS;cedula;4123456;Ñasaindy;Agüero Yvyra'i;01/05/2015;F;11;1116;protection-gap;"
-        "Sin el servicio;routine;2026-11-22T10:00:00Z;22/12/2026",
+        "Sin el servicio;routine;2026-11-22T10:00:00Z;22/12/2026;",
         "",
     ]
 

@@ -12,9 +12,19 @@ import httpx
 import orjson
 import pytest
 import respx
-from adapter_examples import CEDULA, REFERRAL, connect, fetch, send
+from adapter_examples import CEDULA, REFERRAL, connect, fetch, permit, referral, send
 
-from adapters.models import AlreadyTaken, Found, Identifier, Malformed, NotFound, Rejected, Taken, Unavailable
+from adapters.models import (
+    AlreadyTaken,
+    EntryReceipt,
+    Found,
+    Identifier,
+    Malformed,
+    NotFound,
+    Rejected,
+    Taken,
+    Unavailable,
+)
 from schemas.canonical import sha256
 
 BASE = "http://127.0.0.1:9"
@@ -312,6 +322,17 @@ async def test_a_referral_is_sent_as_the_recipient_reads_it(tmp_path: Path) -> N
         "emitida": "2026-11-22T10:00:00Z",
         "limite": "2026-12-22",
     }
+
+
+async def test_a_receipt_goes_with_the_call_as_a_header(tmp_path: Path) -> None:
+    platform = Platform(httpx.Response(201, json={"numero": "1"}), httpx.Response(201, json={"numero": "2"}))
+    adapter = connect(tmp_path, "mspbs", BASE, transport=platform.transport())
+    receipt = EntryReceipt(REFERRAL, bytes(32), "https://siis.example/proof")
+    given = permit("referral.send", "MSPBS", "service:vaccination")
+    await adapter.send(given, referral("vaccination"), receipt=receipt)
+    await adapter.send(given, referral("vaccination"))
+    said = f"entry_id={REFERRAL};leaf={'00' * 32};proof=https://siis.example/proof"
+    assert [asked.headers.get("x-siis-receipt") for asked in platform.asked] == [said, None]
 
 
 async def test_what_a_person_does_not_have_is_left_out_of_the_message(tmp_path: Path) -> None:

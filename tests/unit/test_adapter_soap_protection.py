@@ -171,7 +171,8 @@ def echoed(request: etree._Element, content: str) -> etree._Element:
 async def test_an_x_road_answer_is_to_the_question_asked(tmp_path: Path) -> None:
     seen: list[bytes] = []
     adapter = connected(tmp_path, XROAD_SAYS, lambda request: etree.tostring(echoed(request, PERSON)), seen=seen)
-    assert isinstance(await fetch(adapter), Found)
+    found = await fetch(adapter)
+    assert isinstance(found, Found)
     header = parse(seen[0]).find(f"{{{SOAP_11}}}Header")
     assert header is not None
     provider = header.find(f"{{{XROAD}}}service")
@@ -180,6 +181,7 @@ async def test_an_x_road_answer_is_to_the_question_asked(tmp_path: Path) -> None
     await fetch(adapter)
     ids = [parse(each).findtext(f"{{{SOAP_11}}}Header/{{{XROAD}}}id") for each in seen]
     assert len(set(ids)) == 2
+    assert found.provenance.message_id == ids[0]
 
 
 async def test_an_x_road_answer_to_another_question_is_malformed_and_a_fault_needs_no_headers(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from consent.models import (
     OpenedGlass,
     RepresentationFact,
     Request,
+    RestrictionFact,
     SubjectFacts,
 )
 from consent.policy import Policy, build_policy, label_rules
@@ -126,6 +127,7 @@ DENIALS: list[tuple[str, Request, SubjectFacts, Policy]] = [
     ),
     ("export-ban", request(), person(export_ban=True), policy()),
     ("objection", request(), person(objections=frozenset({"service-provision"})), policy()),
+    ("restricted", request(), person(restrictions=(RestrictionFact("", "", AT.date()),)), policy()),
 ]
 
 

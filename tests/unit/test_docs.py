@@ -30,6 +30,8 @@ from consent.agreements import check_agreement, demonstration_agreements, read_d
 from deploy.reference import refreshed
 from gateway.api import (
     agreements,
+    anomalies,
+    audit,
     breaches,
     codes,
     consent_bb,
@@ -38,14 +40,18 @@ from gateway.api import (
     disclosures,
     emergencies,
     health,
+    log,
     oauth,
     people,
     problems,
     producers,
     protection,
+    receipts,
     referrals,
     rights,
     roles,
+    usage,
+    usage_abroad,
 )
 from gateway.cli.app import app
 from gateway.identity.issuers import read_registration
@@ -157,6 +163,11 @@ def routes() -> set[str]:
         referrals.build_router(nothing, nothing, nothing),
         producers.build_router(nothing, nothing, nothing),
         protection.build_router(nothing, nothing),
+        receipts.build_router(nothing, nothing),
+        audit.build_router(nothing, nothing, nothing, nothing),
+        anomalies.build_router(nothing, nothing),
+        log.build_entries_router(nothing, nothing, nothing),
+        log.build_public_router(nothing, nothing, nothing),
         codes.build_router(nothing),
         agreements.build_router(nothing, nothing),
         roles.build_router(nothing, nothing),
@@ -166,11 +177,13 @@ def routes() -> set[str]:
         rights.build_router(nothing, nothing),
         breaches.build_router(nothing, nothing),
         decisions.build_router(nothing, nothing),
+        usage.build_router(nothing, nothing),
+        usage_abroad.build_router(nothing, nothing, nothing),
         consent_bb.build_router(nothing, nothing, nothing, nothing),
         health.build_router(nothing),
     ]
     found = [cast(APIRoute, route) for router in routers for route in router.routes]
-    return {f"{method} {route.path}" for route in found for method in route.methods or ()}
+    return {f"{method} {route.path.replace(':path}', '}')}" for route in found for method in route.methods or ()}
 
 
 async def nothing_async(_request: Request) -> Response:
@@ -181,7 +194,7 @@ def test_every_router_of_the_application_is_among_those_of_this_file() -> None:
     mounted = set(
         re.findall(r"include_router\((\w+)", (ROOT / "gateway" / "api" / "app.py").read_text(encoding="utf-8"))
     )
-    here = set(re.findall(r"^        (\w+)\.build_router", Path(__file__).read_text(encoding="utf-8"), re.MULTILINE))
+    here = set(re.findall(r"^        (\w+)\.build_\w*router", Path(__file__).read_text(encoding="utf-8"), re.MULTILINE))
     # The disclosure route stands ahead of the application under another name.
     assert here == mounted - {"asking"} | {"disclosures"}
 
@@ -212,10 +225,10 @@ def test_every_problem_is_on_its_page() -> None:
 def entry_types() -> set[str]:
     """Return the types of entries that are written, read from the source.
 
-    They are what a function takes as its ``event``, or what stands under ``event`` in what it reports; two words are
-    put together when the program runs.
+    They are what a function takes as its ``event``, what stands under ``event`` in what it reports, or the ``type`` of
+    an entry that the log makes by itself; two words are put together when the program runs.
     """
-    paths = [path for room in ("gateway", "consent") for path in (ROOT / room).rglob("*.py")]
+    paths = [path for room in ("gateway", "consent", "audit") for path in (ROOT / room).rglob("*.py")]
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
     places = {"entry": {0}, "decided": {0}, "_append": {0}, "_carry_out": {0}, "carry_out": {0}}
     for each in (each for tree in trees for each in ast.walk(tree)):
@@ -253,6 +266,8 @@ def events_in(node: ast.AST, places: dict[str, set[int]]) -> Iterator[ast.expr]:
     elif isinstance(node, ast.Call):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         yield from (node.args[place] for place in places.get(name, ()) if len(node.args) > place)
+        if name == "Entry":
+            yield from (keyword.value for keyword in node.keywords if keyword.arg == "type")
 
 
 def dotted(value: ast.expr, named: dict[str, ast.expr]) -> Iterator[str]:
@@ -275,8 +290,9 @@ def test_the_page_of_the_log_names_every_field_group_outcome_and_kind_of_problem
     text = page("reference/log.md")
     assert first_cells(text.split("## Detail")[1].split("## Types")[0]) == GROUPS
     assert all(f"`{word}`" in text for word in (*OUTCOMES, *get_args(ProblemKind)))
-    entry = Entry(at=datetime(2026, 11, 22, tzinfo=UTC), type="log.read", outcome="done", policy_version="none")
-    row = finish(seal(entry, SubjectKey(uuid7(), bytes(32)), "x"), Link(0, 0, bytes(32)))
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    entry = Entry(at=at, type="log.read", outcome="done", policy_version="none", statement={"log": 2026})
+    row = finish(seal(entry, SubjectKey(uuid7(), bytes(32)), "x", bytes(32)), Link(0, 0, bytes(32)))
     assert first_cells(text.split("## Envelope")[1].split("## Detail")[0]) == read_envelope(row.envelope).keys()
 
 

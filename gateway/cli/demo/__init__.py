@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from adapters.http import client_for
 from adapters.simulator.population import generate as simulate
 from gateway import embedded
-from gateway.cli.audit import report_json, verify_log
+from gateway.cli.audit_log import report_json, verify_log
 from gateway.cli.context import Context, open_context
 from gateway.cli.db import bring_up
 from gateway.cli.demo import scenario

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.responses import Response
 
+from audit.models import Receipt
 from consent.models import Caller
 from gateway import errors
-from gateway.commands import Command, Done
+from gateway.commands import Command, Done, receipt_headers, receipt_json
 from gateway.referrals.models import NewReferral, ReviewNote
 from gateway.referrals.service import ReferralService
 from gateway.registry import service as registry
@@ -36,13 +37,26 @@ _STATUS = {errors.NotFound: 404, errors.Denied: 403, errors.Conflict: 409}
 class FhirRefused(Exception):
     """A message that was not taken; ``code`` is an R4 issue type, ``issues`` what the sender is told."""
 
-    def __init__(self, status: int, code: str, issues: list[Issue]) -> None:
+    def __init__(self, status: int, code: str, issues: list[Issue], receipt: Receipt | None = None) -> None:
         super().__init__(code)
-        self.status, self.code, self.issues = status, code, issues
+        self.status, self.code, self.issues, self.receipt = status, code, issues, receipt
 
-    def response(self) -> Response:
-        """Build the answer: an OperationOutcome with its status."""
-        return Response(orjson.dumps(operation_outcome(self.issues)), self.status, media_type=FHIR_JSON)
+    def response(self, receipt: Receipt | None) -> Response:
+        """Build the answer: an OperationOutcome with its status, and the receipt unless it says that nothing is there.
+
+        What was not found, and what is hidden, must not differ.
+        """
+        shown = None if receipt is None or self.status == 404 else receipt_json(receipt)
+        body = orjson.dumps(operation_outcome(self.issues))
+        return Response(body, self.status, receipt_headers(shown), media_type=FHIR_JSON)
+
+
+class FhirTaken(NamedTuple):
+    """A message that was taken: status, OperationOutcome, and the receipt as JSON has it, for which R4 has no place."""
+
+    status: int
+    outcome: dict[str, Any]
+    receipt: dict[str, str]
 
 
 class FhirIntake:
@@ -51,8 +65,8 @@ class FhirIntake:
     def __init__(self, referrals: ReferralService) -> None:
         self._referrals = referrals
 
-    async def take(self, caller: Caller, body: bytes, correlation: str | None) -> tuple[int, dict[str, Any]]:
-        """Take one message as it is; return status and OperationOutcome, with the referral's id among its issues.
+    async def take(self, caller: Caller, body: bytes, correlation: str | None) -> FhirTaken:
+        """Take one message as it is; the OperationOutcome returned has the referral's id among its issues.
 
         The hash of the bytes is the idempotency key (DESIGN 9.16). Raises :class:`FhirRefused`.
         """
@@ -69,11 +83,11 @@ class FhirIntake:
         except errors.Refusal as error:
             status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 422)
             code = {403: "forbidden", 404: "not-found", 409: "conflict"}.get(status, "business-rule")
-            raise FhirRefused(status, code, [Issue("error", code, _told(error))]) from None
+            raise FhirRefused(status, code, [Issue("error", code, _told(error))], error.receipt) from None
         taken = _("referencia {id}, estado {state}").format(id=done.answer["id"], state=done.answer["state"])
         answer = operation_outcome([Issue("information", "informational", taken), *notices(event)])
         answer["id"] = done.answer["id"]
-        return done.status, answer
+        return FhirTaken(done.status, answer, done.answer["receipt"])
 
     async def _apply(self, caller: Caller, command: Command, event: ReferralEvent, correlation: str | None) -> Done:
         kept = {leaf.pointer: leaf.value for leaf in event.kept}

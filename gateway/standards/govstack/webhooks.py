@@ -44,7 +44,7 @@ CONTENT_TYPE = "application/json"
 _COLUMN = "govstack_webhook.secret"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _CONNECT_S, _WITHIN_S, _MAX_BODY = 5.0, 10.0, 64 * 1024
-# Two seconds, four, eight: the last one after an hour and more.
+# Two seconds, four, eight: the twelfth repetition comes some 2¼ hours after the first call.
 _RETRY = procrastinate.RetryStrategy(max_attempts=12, exponential_wait=2)
 
 _log = structlog.get_logger(__name__)

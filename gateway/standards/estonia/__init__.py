@@ -1,0 +1,1 @@
+"""Shapes of Estonia's state services."""
