@@ -215,7 +215,7 @@ def _identifier(spec: Dataset, identifier: Identifier) -> str | None:
 
 def _guarantees(manifest: Manifest) -> Guarantees:
     sure = [
-        _("Cada respuesta lleva fuente, hora, huella del mensaje, duración e intentos."),
+        _("Cada respuesta lleva fuente, hora, hash del mensaje, duración e intentos."),
         _("Una respuesta que no cumple el contrato no se entrega."),
     ]
     unchecked = [_("Que lo que la institución dice sea cierto.")]

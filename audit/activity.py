@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from audit.envelope import open_detail, read_envelope
 from audit.keys import Epochs
 from audit.models import LOG_SUBJECT, Groups
+from audit.terms import term
 
 _BATCH = 500
 _OF_PERIOD = text(
@@ -27,6 +28,7 @@ _OF_PERIOD = text(
     LEFT JOIN audit.subject_key AS k
         ON k.pseudonym = coalesce(e.pseudonym, (SELECT pseudonym FROM audit.subject_key WHERE subject = :log))
     WHERE e.at >= :since AND e.at < :until AND e.type = ANY(:types)
+        AND (CAST(:party AS text) IS NULL OR e.terms @> ARRAY[CAST(:party AS text)])
     ORDER BY e.pseudonym NULLS FIRST, e.id
     """
 )
@@ -56,15 +58,22 @@ class Deed:
 
 
 async def activity(
-    conn: AsyncConnection, epochs: Epochs, types: Sequence[str], since: datetime, until: datetime
+    conn: AsyncConnection,
+    epochs: Epochs,
+    types: Sequence[str],
+    since: datetime,
+    until: datetime,
+    institution: str | None = None,
 ) -> AsyncGenerator[list[Deed], None]:
     """Yield, in groups, the entries of these types from ``since`` up to but without ``until``.
 
+    Only those that ``institution`` is party to, if it is given: those of others must not even be counted.
     They come by person, each person's by time, first those about nobody. Raises
     :class:`~schemas.errors.DecryptionError` for a detail that was changed and :class:`~audit.errors.LogBroken` for one
     that is not what its envelope commits to.
     """
-    values = {"log": LOG_SUBJECT, "since": since, "until": until, "types": list(types)}
+    party = None if institution is None else term("party", institution)
+    values = {"log": LOG_SUBJECT, "since": since, "until": until, "types": list(types), "party": party}
     async with conn.stream(_OF_PERIOD, values) as result:
         async for rows in result.partitions(_BATCH):
             yield await asyncio.to_thread(_opened, [tuple(row) for row in rows], epochs)

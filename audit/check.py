@@ -19,7 +19,7 @@ from audit.models import Report
 from audit.tiles import Edge, TileKey, TileReader, edge_tiles
 from audit.verify import NotValid
 from audit.walk import Block, Start, StoredCheckpoint, StoredEntry, Walk
-from schemas.text import _
+from schemas.text import _, translated
 
 _CHUNK = 4_000
 _LAST_INDEX = (1 << 63) - 1
@@ -138,7 +138,7 @@ class _Steps:
         try:
             self.walk.remembered = signer.remembered(self.log or 0)
         except NotValid as error:
-            self.walk.findings.problem("signature", None, None, _(error.what), STATE)
+            self.walk.findings.problem("signature", None, None, translated(error.what), STATE)
         self.walk.begin(Start(self.log or 0, signer.verifier_of(self.log or 0), frontier, edge, ends))
 
     async def signed_part(self) -> None:

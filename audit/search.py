@@ -7,7 +7,7 @@ every 256 entries, and each page looks at a bounded part of the log, so that no 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -43,6 +43,9 @@ _RECENT = text(
 _ONE = text(f"{_COLUMNS} WHERE e.id = :id")
 _PAGE = text(f"{_COLUMNS} WHERE e.id = ANY(:ids) ORDER BY s.log DESC, s.index DESC")
 _LOGS = text("SELECT log, size FROM audit.tree ORDER BY log DESC")
+_IS_ABOUT = text(
+    "SELECT EXISTS (SELECT FROM audit.entry WHERE pseudonym = :pseudonym AND terms @> CAST(:terms AS text[]))"
+)
 _PSEUDONYM = text("SELECT pseudonym FROM audit.subject_key WHERE subject = :subject")
 
 _Row = tuple[Any, ...]
@@ -123,6 +126,11 @@ async def pseudonym_of(conn: AsyncConnection, subject: UUID) -> UUID | None:
     """Return the pseudonym of a person in the log, ``None`` for somebody the log has never been about."""
     found: UUID | None = await conn.scalar(_PSEUDONYM, {"subject": subject})
     return found
+
+
+async def is_about(conn: AsyncConnection, pseudonym: UUID, terms: Collection[str]) -> bool:
+    """Say whether there is an entry with all these terms about the person of a pseudonym."""
+    return bool(await conn.scalar(_IS_ABOUT, {"pseudonym": pseudonym, "terms": sorted(terms)}))
 
 
 async def search(

@@ -50,7 +50,8 @@ _PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 
 # What is read whole is small; the rest is read in pieces, so that no file can fill the memory, nor a ZIP the disk.
 _LINE_LIMIT = 4_000_000
-_STRINGS_LIMIT, _CELLS_LIMIT, _DEPTH_LIMIT = 100_000_000, 16_384, 32
+_STRINGS_LIMIT, _CELLS_LIMIT, _DEPTH_LIMIT = 100_000_000, 256, 32
+_ROWS_LIMIT = 1_048_576
 _ZIP_LIMIT, _MEMBERS_LIMIT = 16_000_000_000, 10_000
 _SWELL_FROM, _SWELL_LIMIT = 100_000_000, 200
 _CHUNK = 65_536
@@ -335,42 +336,46 @@ class _PolicyReader:
         self.witnesses: dict[str, Key] = {}
         self.groups: dict[str, tuple[int, tuple[str, ...]]] = {}
         self.quorum: str | None = None
+        # Witnesses and groups, those of them in a group already, and keys: a long policy is read line by line once.
+        self._names: set[str] = set()
         self._members: set[str] = set()
+        self._keys: set[tuple[int, bytes]] = set()
 
     def take(self, words: list[str]) -> None:
         match words:
             case ["log", text] | ["log", text, _]:
-                key = self._key(text, ED25519, self.logs)
+                key = self._key(text, ED25519)
                 self._unused(key.name, self.logs)
                 self.logs[key.name] = key
             case ["witness", name, text] | ["witness", name, text, _]:
-                self._unused(name, self._named())
-                self.witnesses[name] = self._key(text, COSIGNATURE, self.witnesses)
+                self._unused(name, self._names)
+                self.witnesses[name] = self._key(text, COSIGNATURE)
+                self._names.add(name)
             case ["group", name, threshold, *members] if members:
-                self._unused(name, self._named())
+                self._unused(name, self._names)
                 self.groups[name] = (self._threshold(threshold, members), tuple(members))
-            case ["quorum", name] if self.quorum is None and (name == "none" or name in self._named()):
+                self._names.add(name)
+            case ["quorum", name] if self.quorum is None and (name == "none" or name in self._names):
                 self.quorum = name
             case _:
                 raise NotValid("malformed", _("una línea de la política está mal escrita"))
 
-    def _key(self, text: str, kind: int, others: Mapping[str, Key]) -> Key:
+    def _key(self, text: str, kind: int) -> Key:
         key = parse_key(text)
         if key.kind != kind:
             raise NotValid("malformed", _("la clave es de otro tipo de firma"))
-        if any(key.key == other.key for other in others.values()):
+        if (kind, key.key) in self._keys:
             raise NotValid("malformed", _("la misma clave está dos veces en la política"))
+        self._keys.add((kind, key.key))
         return key
 
     def _unused(self, name: str, names: Collection[str]) -> None:
         if name in names or name == "none":
             raise NotValid("malformed", _("el mismo nombre está dos veces en la política"))
 
-    def _named(self) -> set[str]:
-        return {*self.witnesses, *self.groups}
-
     def _threshold(self, word: str, members: list[str]) -> int:
-        if len(set(members)) != len(members) or not self._named() - self._members >= set(members):
+        wanted = set(members)
+        if len(wanted) != len(members) or not wanted <= self._names or wanted & self._members:
             raise NotValid("malformed", _("un grupo nombra a quien no está antes o ya está en un grupo"))
         self._members.update(members)
         threshold = {"any": 1, "all": len(members)}.get(word) or _number(word)
@@ -507,7 +512,10 @@ def check_export(data: Path, proof: Path | None = None, policy: Policy | None = 
             told = _object(line)
             if "export" in told:
                 break
-            without, agree = _check_record(told, heads, places, next(records, None))
+            record = next(records, None)
+            without, agree = _check_record(told, heads, places, record)
+            if agree and record is not None and kind == "jsonl":
+                _check_told(record, told)
         except NotValid as error:
             error.record = count + 1
             raise
@@ -522,6 +530,9 @@ def check_export(data: Path, proof: Path | None = None, policy: Policy | None = 
         raise NotValid("malformed", _("hay más después de la última línea de la prueba"))
     digest = _digest_of(data)
     place, said = _check_last(told, keys, heads, {"sha256": digest, "records": count, "format": kind})
+    origins = {place[0], *(signed.checkpoint.origin for signed in heads.values())}
+    if len({origin.rpartition("/")[0] for origin in origins}) > 1:
+        raise NotValid("foreign", _("los puntos de control son de registros distintos"))
     files = _field(said, "files", dict) if "files" in said else {}
     return ExportReport(kind, count, bare, digest, heads, place, policy is not None, files)
 
@@ -546,6 +557,21 @@ def _check_record(
     if _field(envelope, "id", str).encode() not in record:
         raise NotValid("foreign", _("la fila no es de la entrada que la prueba"))
     return bool(envelope.get("commitments")) and not groups, True
+
+
+def _check_told(record: bytes, told: dict[str, Any]) -> None:
+    """Hold what a row of JSON lines says of its entry to what is proved of it; its SHA-256 is the exporter's word."""
+    row, text, groups = _object(record), _field(told, "envelope", str).encode(), told.get("groups")
+    proved = {
+        "log": told["log"],
+        "index": told["index"],
+        "leaf_hash": leaf_hash(text).hex(),
+        "envelope": _object(text),
+        "detail": None if groups is None else {name: group["value"] for name, group in groups.items()},
+        "erased": groups is None,
+    }
+    if any(_canonical(row[name]) != _canonical(value) for name, value in proved.items() if name in row):
+        raise NotValid("changed", _("la fila no dice lo que su entrada"), log=str(told["log"]), index=told["index"])
 
 
 def _check_last(
@@ -657,6 +683,8 @@ def check_bundle(file: Path, policy: Policy | None = None) -> tuple[dict[str, Ex
     reports: dict[str, ExportReport] = {}
     with _readable(_("el ZIP está dañado")), zipfile.ZipFile(file) as bundle:
         names = _sound(bundle)
+        if any(re.search(r"\\|:|^/|(?:^|/)\.{0,2}(?:/|\Z)", name) for name in names):
+            raise NotValid("malformed", _("un archivo del ZIP no está en su lugar"))
         known = set[str]()
         for name in (each for each in names if f"{each}.proof" in names):
             with tempfile.TemporaryDirectory() as folder, _named(name):
@@ -716,7 +744,8 @@ def _sound(archive: zipfile.ZipFile) -> list[str]:
         if member.file_size > _SWELL_FROM and member.file_size > _SWELL_LIMIT * member.compress_size:
             raise NotValid("malformed", _("el ZIP crece más de lo razonable"))
     names = [member.filename for member in members]
-    if total > _ZIP_LIMIT or len(names) > _MEMBERS_LIMIT or len(set(names)) != len(names):
+    # Folders that do not tell letters by their case would put one file in the place of another.
+    if total > _ZIP_LIMIT or len(names) > _MEMBERS_LIMIT or len({name.casefold() for name in names}) != len(names):
         raise NotValid("malformed", _("el ZIP tiene demasiado, o un nombre dos veces"))
     if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
         raise NotValid("malformed", _("el ZIP usa una compresión que no se lee"))
@@ -744,7 +773,9 @@ def _rows(data: Path) -> Iterator[bytes]:
                 strings.extend(text for [(_column, _kind, text)] in _elements(part, "si"))
         width = 0
         with book.open("xl/worksheets/sheet1.xml") as part:
-            for cells in _elements(part, "row"):
+            for number, cells in enumerate(_elements(part, "row"), 1):
+                if number > _ROWS_LIMIT:
+                    raise NotValid("malformed", _("el libro es demasiado grande"))
                 row = {column: strings[_number(text)] if kind == "s" else text for column, kind, text in cells}
                 width = max(width, *row) if row else width
                 yield "\x1f".join(row.get(column, "") for column in range(1, width + 1)).encode()
@@ -770,6 +801,8 @@ class _Part:
             self._cells, self._text, self._column, self._size = [], [], 0, 0
         elif tag == "c":
             self._column = _column(attributes["r"]) if "r" in attributes else self._column + 1
+            if self._column > _CELLS_LIMIT:
+                raise NotValid("malformed", _("el libro es demasiado grande"))
             self._type, self._text = attributes.get("t", "n"), []
         self._inside = tag in ("t", "v")
 
@@ -966,7 +999,7 @@ def _judge(given: argparse.Namespace) -> Iterator[str]:
     if given.command == "proof" and policy:
         text = read_text(given.file)
         signed = check_proof(text, read_leaf(given.leaf), policy)
-        yield f"{_('VÁLIDO')} {_shown(signed.checkpoint.origin)} index={parse_proof(text).index}"
+        yield _("VÁLIDO") + f" {_shown(signed.checkpoint.origin)} index={parse_proof(text).index}"
         yield from _told(signed)
     elif given.command == "checkpoints" and policy:
         proof = read_hashes(given.proof) if given.proof else None
@@ -982,23 +1015,23 @@ def _judge(given: argparse.Namespace) -> Iterator[str]:
         reports, others = check_bundle(given.file, policy)
         for name, report in reports.items():
             yield from _reported(name, report)
-        yield f"{_('Sin prueba en el ZIP:')} {', '.join(map(_shown, others))}"
+        yield _("Sin prueba en el ZIP:") + f" {', '.join(map(_shown, others))}"
     else:
         yield from _reported(given.file.name, check_export(given.file, given.proof, policy))
 
 
 def _told(signed: Signed) -> Iterator[str]:
     head = signed.checkpoint
-    yield f"  {_('Punto de control:')} {_shown(head.origin)} {head.size} {_encoded(head.root)}"
+    yield "  " + _("Punto de control:") + f" {_shown(head.origin)} {head.size} {_encoded(head.root)}"
     for name, seconds in signed.witnesses.items():
-        yield f"  {_('Testigo:')} {_shown(name)} {seconds}"
+        yield "  " + _("Testigo:") + f" {_shown(name)} {seconds}"
 
 
 def _reported(name: str, report: ExportReport) -> Iterator[str]:
     origin, index = report.place
-    yield f"{_('VÁLIDO')} {_shown(name)} {report.kind} {report.records} sha256={report.sha256}"
-    yield f"  {_('Registrada en:')} {_shown(origin)} index={index}"
-    yield f"  {_('Registros sin detalle, borrado o no mostrado:')} {report.bare}"
+    yield _("VÁLIDO") + f" {_shown(name)} {report.kind} {report.records} sha256={report.sha256}"
+    yield "  " + _("Registrada en:") + f" {_shown(origin)} index={index}"
+    yield "  " + _("Filas sin detalle, borrado o no mostrado:") + f" {report.bare}"
     for signed in report.heads.values():
         yield from _told(signed)
     if not report.trusted:

@@ -297,7 +297,7 @@ class Walk:
             return
         pairs = enumerate(zip_longest(hashes_of(stored), hashes_of(expected)))
         first = next(place for place, (one, other) in pairs if one != other)
-        text = _("la ficha {level}/{number} del árbol no es la de la secuencia").format(level=level, number=number)
+        text = _("la tesela {level}/{number} del árbol no es la de la secuencia").format(level=level, number=number)
         self.findings.problem("changed", (number * WIDTH + first) << 8 * level, None, text, STATE)
 
     def writers(self, writers: Iterable[tuple[int, int, bytes]]) -> None:

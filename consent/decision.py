@@ -63,17 +63,27 @@ NO_USE: Mapping[str, int] = MappingProxyType({})
 NO_TREATMENT: Mapping[str, str] = MappingProxyType({})
 
 
-def decide(request: Request, facts: SubjectFacts, policy: Policy, used: Mapping[str, int] = NO_USE) -> Decision:
+def decide(
+    request: Request,
+    facts: SubjectFacts,
+    policy: Policy,
+    used: Mapping[str, int] = NO_USE,
+    *,
+    only_emergency: bool = False,
+) -> Decision:
     """Decide a request on the facts about its subject and the policy. Pure: no I/O, same input, same answer but the id.
 
-    ``used`` says how often agreements with a volume were used today. A permit is issued exactly when the effect is
-    not ``deny``. ``facts`` must come from our own store.
+    ``used`` says how often agreements with a volume were used today. With ``only_emergency`` a request that claims one
+    is decided as one even where an ordinary agreement would do. A permit is issued exactly when the effect is not
+    ``deny``. ``facts`` must come from our own store.
     """
     roles = roles_in_force(request.caller, policy, request.at)
     trace: list[str] = []
     ordinary = _ordinary(request, roles, facts, policy, used, trace)
     claim = request.emergency
-    if claim is None or ordinary.permit is not None or not LIFTABLE.issuperset(ordinary.reasons):
+    if claim is None or not LIFTABLE.issuperset(ordinary.reasons):
+        return ordinary
+    if ordinary.permit is not None and not only_emergency:
         return ordinary
     return _emergency(request, claim, roles, facts, policy, trace, hides_subject=ordinary.hides_subject)
 

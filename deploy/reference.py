@@ -23,9 +23,10 @@ PAGES = ROOT / "docs" / "reference"
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _MEANING = {
-    "data_dir": "Folder of the embedded database and, without `SIIS_SECRETS_DIR`, of keys, secrets and connections",
+    "data_dir": "Folder of this process: embedded database, what was signed last, exports in the making; without "
+    "`SIIS_SECRETS_DIR` also keys, secrets and connections",
     "database_url": "Address of PostgreSQL for the role `siis_app`; without it the embedded server is used",
-    "database_owner_url": "Address for the role `siis_owner`, used by `siis db upgrade` only",
+    "database_owner_url": "Address for the role `siis_owner`: `siis db upgrade`, `siis erasure`, `siis audit prune`",
     "secrets_dir": "Folder with secrets: settings as files, `keys/`, and the secrets that manifests name",
     "connections": "YAML file that says where each producer's system is; default `connections.yaml` in the data folder",
     "manifests": "Folder with the deployment's own manifests (and their `wsdl/`), read beside those shipped",

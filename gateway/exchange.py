@@ -167,11 +167,13 @@ class Exchange:
         identifier = _identifier(asked)
         request = _request(caller, asked, dataset["holder"], self._now())
         # Before anything depends on the person, so that the stop tells nothing about anybody.
-        if self._quorum.stops(request.at) and not may_break_glass(request, self._policies.current):
+        stopped = self._quorum.stops(request.at)
+        if stopped and not may_break_glass(request, self._policies.current):
             version = self._policies.current.version
             await refuse_while_stopped(self._audit, "disclosure.stopped", request, version, asked.correlation)
         who, facts = await self._subjects.find(identifier.system, identifier.value)
-        decision = decide(request, facts, self._policies.current, self._volume.used)
+        # What passes the stop is an emergency, with its notices and review, even where an agreement would have done.
+        decision = decide(request, facts, self._policies.current, self._volume.used, only_emergency=stopped)
         if decision.permit is None or not _KEPT.issuperset(decision.obligations):
             await self._refuse(request, decision, facts, asked.correlation, started)
         known_by = await self._known_by(sources[0], request.dataset, who, identifier)
@@ -294,19 +296,30 @@ class Exchange:
     async def _refuse(
         self, request: Request, decision: Decision, facts: SubjectFacts, correlation: str | None, started: float
     ) -> NoReturn:
-        receipt = await self._audit.append(
-            evidence.decided(
-                "disclosure.denied",
-                request,
-                decision,
-                subject=facts.subject,
-                facts=facts,
-                correlation=correlation,
-            )
+        denied = evidence.decided(
+            "disclosure.denied",
+            request,
+            decision,
+            subject=facts.subject,
+            facts=facts,
+            correlation=correlation,
         )
         # A permit without an identifier the source knows ends here too, and looks like any person not found.
         if decision.permit is None and not decision.hides_subject:
-            raise errors.Denied(decision.reasons, receipt)
+            raise errors.Denied(decision.reasons, await self._audit.append(denied))
+        # A person really not found leaves two entries, and the size of the log is there for everybody to read.
+        concealed = evidence.entry(
+            "disclosure.concealed",
+            "done",
+            at=request.at,
+            policy_version=decision.policy_version,
+            subject=facts.subject,
+            correlation=correlation,
+            actor=evidence.actor(request.caller),
+            what={"holder": request.holder, "dataset": request.dataset},
+            decision={"id": str(decision.id)},
+        )
+        [receipt, _second] = await self._audit.append_many([denied, concealed])
         failing = self._failing.get(request.dataset)
         if failing is not None:
             raise errors.ProducerFailed(*failing, receipt=receipt)

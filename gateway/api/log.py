@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from fastapi import APIRouter
@@ -23,9 +24,9 @@ from audit.verify import format_proof, parse_policy
 from gateway import errors
 from gateway.api import problems
 from gateway.api.request import Door
+from gateway.catalogue.models import COORDINATOR
 from gateway.database import Database
 from gateway.governance.service import Governance
-from gateway.rights.models import COORDINATOR
 from schemas.errors import InvalidIdentifier
 from schemas.ids import parse_uuid
 from schemas.text import _
@@ -68,6 +69,10 @@ def build_public_router(database: Database, published: Published, policy: Callab
     """Return the routes for everyone; ``policy`` gives the C2SP tlog-policy to verify the logs of these years by."""
     router = APIRouter(tags=["Registro"])
 
+    @lru_cache(maxsize=16)
+    def accepted(years: tuple[int, ...]) -> Callable[[str], bool]:
+        return accepted_by(parse_policy(policy(years)))
+
     @router.get(f"{PREFIX}/policy")
     async def read_policy() -> Response:
         """Return whose signatures count for our logs (C2SP tlog-policy)."""
@@ -83,7 +88,7 @@ def build_public_router(database: Database, published: Published, policy: Callab
         except InvalidIdentifier:
             return problems.not_found()
         async with database.connection() as connection:
-            found = await _proven(prove(connection, wanted, accepted_by(parse_policy(policy(await logs(connection))))))
+            found = await _proven(prove(connection, wanted, accepted(tuple(await logs(connection)))))
             gone = found is None and await was_pruned(connection, wanted)
         if gone:
             return _pruned()
@@ -98,7 +103,7 @@ def build_public_router(database: Database, published: Published, policy: Callab
         if not _LOG.match(log):
             return problems.not_found()
         async with database.connection() as connection:
-            head = await signed_head(connection, int(log), accepted=accepted_by(parse_policy(policy([int(log)]))))
+            head = await signed_head(connection, int(log), accepted=accepted((int(log),)))
         return problems.not_found() if head is None else Response(head.note, 200, _SECONDS, _TEXT)
 
     @router.get(f"{PREFIX}/{{log}}/tile/{{level}}/{{place:path}}")

@@ -74,7 +74,7 @@ def instant_of(request: Request, name: str) -> datetime | None:
         return read_instant(given.replace(" ", "+"))
     except (ValueError, TypeError):
         # TypeError: without an offset it cannot be compared with any instant.
-        detail = _("Escriba el instante con su zona, por ejemplo 2026-11-22T00:00:00-03:00.")
+        detail = _("Escriba la fecha y la hora con su zona, por ejemplo 2026-11-22T00:00:00-03:00.")
         raise errors.BadRequest("bad-period", pointer=f"/{name}", detail=detail) from None
 
 

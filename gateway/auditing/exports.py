@@ -7,14 +7,18 @@ for whole.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
+import os
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
+from audit.errors import SubjectErased
 from audit.export import Proven, accepted_heads, last_line, proven, record_line, wait_for_proof, write_proof_head
 from audit.models import LoggedEntry, Receipt
 from audit.proofs import SignedHead, logs
@@ -50,6 +54,9 @@ class Exports:
         """``policy`` gives the C2SP tlog-policy to verify logs (years) by; files in the making lie below ``folder``."""
         self._auditing, self._policy, self._folder, self._integrate = auditing, policy, folder, integrate
         self._interval_s, self._running = witness_interval_s, 0
+        if folder.is_dir():
+            with _locked(folder):
+                _clear_away(folder)
 
     @contextmanager
     def place(self) -> Iterator[Path]:
@@ -59,8 +66,8 @@ class Exports:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._running += 1
         try:
-            with tempfile.TemporaryDirectory(dir=self._folder) as name:
-                yield Path(name)
+            with own_folder(self._folder) as own:
+                yield own
         finally:
             self._running -= 1
 
@@ -133,7 +140,11 @@ class Export:
             "criteria": self._reader.said,
             "logs": {str(log): head.size for log, head in self._heads.items()},
         }
-        receipt = await auditing.audit.append(self._entry(said, self._reader.subject))
+        try:
+            receipt = await auditing.audit.append(self._entry(said, self._reader.subject))
+        except SubjectErased:
+            # Erased while the export was under way: that it was made goes on record all the same.
+            receipt = await auditing.audit.append(self._entry(said, None))
         if self._integrate is not None:
             await self._integrate()
         engine, policy = auditing.governance.database.engine, parse_policy(self.policy)
@@ -182,6 +193,43 @@ def _logged(each: Proven) -> LoggedEntry:
     entry = each.entry
     detail = None if entry.groups is None else {name: group["value"] for name, group in entry.groups.items()}
     return LoggedEntry(UUID(entry.envelope["id"]), entry.log, entry.index, entry.envelope, detail)
+
+
+@contextmanager
+def own_folder(parent: Path) -> Iterator[Path]:
+    """Give a folder that is removed at the end; its lock says that its process lives."""
+    with _locked(parent):
+        _clear_away(parent)
+        own = Path(tempfile.mkdtemp(dir=parent))
+        lock = os.open(own, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own)
+        os.close(lock)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _clear_away(parent: Path) -> None:
+    """Remove what killed processes left: it tells of persons, and no erasure would find it."""
+    for left in parent.iterdir():
+        with suppress(FileNotFoundError, NotADirectoryError, BlockingIOError):
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+            finally:
+                os.close(lock)
 
 
 async def _once(text: str) -> AsyncIterator[bytes]:

@@ -15,16 +15,16 @@ from uuid import UUID
 from audit.errors import SubjectErased
 from audit.keys import Epochs
 from audit.models import OUTCOMES, Receipt
-from audit.search import Criteria, Cursor, Page, pseudonym_of, search
+from audit.search import Criteria, Cursor, Page, is_about, pseudonym_of, search
 from audit.service import AuditLog
 from audit.terms import term, user_term
 from consent.models import SERVICE_PREFIX, Caller
 from gateway import errors, evidence
+from gateway.catalogue.models import COORDINATOR
 from gateway.catalogue.service import institutions, services
 from gateway.governance.service import Governance
 from gateway.registry import service as registry
 from gateway.registry.lookup import SubjectLookup
-from gateway.rights.models import COORDINATOR
 from schemas.codes import code_list
 from schemas.errors import InvalidIdentifier
 from schemas.text import _
@@ -94,6 +94,10 @@ class Auditing:
         terms = await self._terms(caller, asked, limited)
         person = None if asked.subject is None else await self._person(asked.subject)
         pseudonym = None if asked.subject is None else await self._pseudonym(person)
+        if pseudonym is not None and limited is not None and not await self._is_party(limited, pseudonym):
+            # The auditor sees this entry too: what it says of a person the institution has nothing on must be the
+            # same whoever that is, known to others or to nobody.
+            person = None
         actor = _machine() if caller is None else evidence.actor(caller)
         said = _said(asked, terms)
         if asked.subject is not None:
@@ -150,10 +154,13 @@ class Auditing:
         return None if who is None else who.id
 
     async def _pseudonym(self, person: UUID | None) -> UUID:
-        if person is None:
-            return _NOBODY
+        # The same queries for somebody unknown, so that the time does not tell them apart.
         async with self.governance.database.connection() as connection:
-            return await pseudonym_of(connection, person) or _NOBODY
+            return await pseudonym_of(connection, person or _NOBODY) or _NOBODY
+
+    async def _is_party(self, institution: str, pseudonym: UUID) -> bool:
+        async with self.governance.database.connection() as connection:
+            return await is_about(connection, pseudonym, [term("party", institution)])
 
     async def _record(
         self, actor: dict[str, Any], said: dict[str, Any], subject: UUID | None, more: dict[str, Any]

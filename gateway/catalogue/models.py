@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The institution that coordinates: it routes what has no other place, and its auditors oversee everybody.
+COORDINATOR = "UTGS"
+
 
 @dataclass(frozen=True, slots=True)
 class Service:

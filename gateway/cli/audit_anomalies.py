@@ -33,7 +33,9 @@ def anomalies(
         typer.echo(json_line(report_json(report)))
         return
     typer.echo(
-        _("Entradas miradas: {n}; además {erased} borradas.").format(n=report.looked_at, erased=report.unreadable)
+        _("Entradas miradas: {n}; además {erased} con el detalle borrado.").format(
+            n=report.looked_at, erased=report.unreadable
+        )
     )
     typer.echo(_("Lo que sigue es para mirar, no es una acusación."))
     for rule in code_list("anomalies"):

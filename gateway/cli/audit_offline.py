@@ -34,7 +34,7 @@ from gateway.cli.context import open_context
 from gateway.cli.screen import json_line
 from schemas.errors import InvalidIdentifier, SchemaError
 from schemas.ids import parse_uuid
-from schemas.text import _, printable
+from schemas.text import _, printable, translated
 from schemas.validation import parse_json
 
 app = typer.Typer(add_completion=False)
@@ -147,13 +147,15 @@ def judge(work: Callable[[], Verdict], as_json: bool) -> None:
 
 
 def _refuse(error: NotValid, as_json: bool) -> None:
+    what = translated(error.what)
     places = {"file": error.file, "record": error.record, "log": error.log, "index": error.index}
     if as_json:
-        typer.echo(json_line({"valid": False, "kind": error.kind, "what": _(error.what), **places}))
+        typer.echo(json_line({"valid": False, "kind": error.kind, "what": what, **places}))
     else:
-        where = " ".join(f"{name}={printable(str(at))}" for name, at in places.items() if at is not None)
-        text = _("NO VÁLIDO ({kind}): {what}. {where}")
-        typer.echo(text.format(kind=error.kind, what=_(error.what), where=where).rstrip(), err=True)
+        names = {"file": _("archivo"), "record": _("fila o línea"), "log": _("registro"), "index": _("entrada")}
+        where = ", ".join(f"{names[place]} {printable(str(at))}" for place, at in places.items() if at is not None)
+        text = _("NO VÁLIDO ({kind}): {what}{where}.")
+        typer.echo(text.format(kind=error.kind, what=what, where=f" ({where})" if where else ""), err=True)
     raise typer.Exit(1)
 
 
@@ -226,7 +228,7 @@ def _report(report: ExportReport) -> dict[str, Any]:
 
 def _told(name: str, report: ExportReport) -> list[str]:
     origin, index = report.place
-    first = _("VÁLIDO: {name}, {records} registros, {bare} sin detalle (borrado o no mostrado).")
+    first = _("VÁLIDO: {name}, {records} filas, {bare} sin detalle (borrado o no mostrado).")
     where = _("La exportación es la entrada {index} del registro {origin}.")
     lines = [
         first.format(name=printable(name), records=report.records, bare=report.bare),

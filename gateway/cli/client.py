@@ -284,7 +284,7 @@ def _state(client: Client, now: datetime) -> str:
     if not client.active:
         return _("de baja")
     state = _("activo") if client.valid(now) else _("fuera de vigencia")
-    return f"{state}, {_('piloto')}" if client.pilot else state
+    return state + ", " + _("piloto") if client.pilot else state
 
 
 def _credentials(client: Client, now: datetime) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 from rich import progress as rich_progress
 from rich.progress import TextColumn, TimeElapsedColumn
 
+from gateway.cli.changes import ended
 from gateway.cli.context import open_context
 from gateway.cli.screen import json_line
 from gateway.commands import receipt_json
@@ -27,7 +27,7 @@ def finish(
     columns = (TextColumn("{task.description}"), TextColumn("{task.completed}"), TimeElapsedColumn())
     with rich_progress.Progress(*columns, transient=True, disable=as_json) as shown:
         task = shown.add_task(_("Claves envueltas de nuevo"), total=None)
-        closed = asyncio.run(_finish(norm, order, lambda done: shown.update(task, completed=done)))
+        closed = ended(_finish(norm, order, lambda done: shown.update(task, completed=done)))
     if as_json:
         told = {"closed": closed.epochs, "current": closed.current, "keys": closed.keys}
         typer.echo(json_line({**told, "receipt": receipt_json(closed.receipt)}))

@@ -30,7 +30,7 @@ from schemas.codes import code_list, label
 from schemas.text import _, printable
 
 app = typer.Typer(
-    help=_("Restringir y borrar los datos de una persona, por orden."), no_args_is_help=True, add_completion=False
+    help=_("Bloquear y borrar los datos de una persona, por orden."), no_args_is_help=True, add_completion=False
 )
 
 Cedula = Annotated[str, typer.Argument(metavar="CEDULA", help=_("Cédula de la persona."))]
@@ -40,12 +40,12 @@ Holder = Annotated[str, typer.Option(help=_("Solo los datos que tiene esta insti
 Json = Annotated[bool, typer.Option("--json", help=_("Salida en JSON."))]
 
 
-@app.command(help=_("Restringir los datos de una persona: quedan, y nadie recibe nada de ella hasta ese día."))
+@app.command(help=_("Bloquear los datos de una persona: quedan, y nadie recibe nada de ella hasta ese día."))
 def restrict(
     cedula: Cedula,
     norm: Norm,
     order: Reference,
-    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help=_("Último día de la restricción."))],
+    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help=_("Último día del bloqueo."))],
     holder: Holder = "",
     as_json: Json = False,
 ) -> None:
@@ -60,16 +60,16 @@ def restrict(
     if as_json:
         typer.echo(json_line(said))
         return
-    text = _("Restringida hasta el {day}; entrada {entry}.")
+    text = _("Datos bloqueados hasta el {day}; entrada {entry}.")
     typer.echo(text.format(day=said["until"], entry=said["receipt"]["entry_id"]))
 
 
-@app.command(help=_("Levantar la restricción de una persona, por otra orden."))
+@app.command(help=_("Levantar el bloqueo de los datos de una persona, por otra orden."))
 def lift(
     cedula: Cedula,
     norm: Norm,
     order: Reference,
-    holder: Annotated[str | None, typer.Option(help=_("Solo la de los datos de esta institución."))] = None,
+    holder: Annotated[str | None, typer.Option(help=_("Solo el de los datos de esta institución."))] = None,
     as_json: Json = False,
 ) -> None:
     """Lift a restriction."""
@@ -81,7 +81,7 @@ def lift(
     if as_json:
         typer.echo(json_line(said))
         return
-    text = _("Levantada; entrada {entry}.") if said["changed"] else _("No había restricción; entrada {entry}.")
+    text = _("Bloqueo levantado; entrada {entry}.") if said["changed"] else _("No había bloqueo; entrada {entry}.")
     typer.echo(text.format(entry=said["receipt"]["entry_id"]))
 
 
@@ -118,7 +118,7 @@ app.command("finish", help=_("Cerrar la época de claves: las copias anteriores 
 )
 
 
-@app.command("list", help=_("Mostrar las restricciones y las personas borradas, sin nada personal."))
+@app.command("list", help=_("Mostrar los bloqueos y las personas borradas, sin nada personal."))
 def list_(as_json: Json = False) -> None:
     """Show what is restricted and erased."""
     found, erased = asyncio.run(_all())
@@ -133,9 +133,9 @@ def list_(as_json: Json = False) -> None:
         typer.echo(json_line(shown))
         return
     table = Table(_("Persona"), _("Datos de"), _("Conjunto"), _("Hasta"), _("Norma"), _("Orden"))
+    everything, expired = _("todos"), _("VENCIDO: corresponde borrar")
     for item in found:
-        over = "" if today <= item.until else f" ({_('VENCIDA: corresponde borrar')})"
-        everything = _("todos")
+        over = "" if today <= item.until else f" ({expired})"
         table.add_row(
             str(item.subject),
             cell(item.holder or everything),
@@ -214,19 +214,19 @@ def _show(outlook: Outlook, order: Order) -> None:
 def _kinds() -> dict[str, str]:
     return {
         "answers": _("respuestas guardadas para repetir"),
-        "texts": _("textos de hechos de derivaciones"),
-        "referrals": _("textos y números de derivaciones"),
+        "texts": _("textos de hechos de referencias"),
+        "referrals": _("textos y números de referencias"),
         "requests": _("textos y respuestas de sus pedidos"),
-        "breaches": _("menciones en listas de incidentes"),
+        "breaches": _("menciones en listas de vulneraciones"),
         "notices": _("avisos"),
         "signatures": _("firmas de consentimientos"),
         "revisions": _("versiones de consentimientos"),
         "individuals": _("presentaciones por instituciones"),
         "consents": _("pruebas de consentimientos"),
         "mandates": _("representaciones"),
-        "protection": _("protecciones, oposiciones y restricciones"),
-        "emergencies": _("incidentes de accesos de emergencia"),
-        "facts": _("hechos de protección"),
+        "protection": _("protecciones, oposiciones y bloqueos"),
+        "emergencies": _("números de incidente de accesos de emergencia"),
+        "facts": _("hechos de su estatus de protección"),
         "household": _("hogar que queda sin nadie"),
         "wards": _("personas a su cargo, que dejan de nombrarla"),
         "registers": _("filas de padrones tomados"),

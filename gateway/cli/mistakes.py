@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters.errors import ManifestError, UnknownAdapter
 from audit.errors import AuditError, UnsafeKeyFile
 from gateway.identity.errors import KeyFileError
+from gateway.migrations.errors import CannotCarryOver
 from gateway.settings import SettingsError
 from gateway.vault import MissingKey
 from schemas.errors import DecryptionError
@@ -27,6 +28,10 @@ def told(error: Exception) -> tuple[list[str], int] | None:
             return [_("No hay un adaptador con ese nombre: {name}").format(name=error.args[0])], 2
         case DecryptionError():
             return [_("La clave kek.key no es la de esta base de datos: ponga la que la creó.")], 2
+        case CannotCarryOver():
+            return [
+                _("La base guarda un registro de una versión anterior, que no se puede continuar: use una base nueva.")
+            ], 2
         case SQLAlchemyError() | psycopg.Error():
             return [
                 _("La base de datos no se puede usar: {what}").format(what=_short(error)),

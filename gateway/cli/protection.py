@@ -19,7 +19,7 @@ from schemas.codes import label
 from schemas.text import _, printable
 
 app = typer.Typer(
-    help=_("Proteger a las personas: casos reservados, representantes y oposiciones."),
+    help=_("Proteger a las personas: casos protegidos, representantes y oposiciones."),
     no_args_is_help=True,
     add_completion=False,
 )

@@ -14,7 +14,7 @@ import typer
 from adapters.errors import CallFailed, ContractBroken
 from adapters.http import COMMON_HEADERS, Answer, ask, client_for
 from audit import receipts
-from audit.proofs import logs, prove
+from audit.proofs import accepted_by, logs, prove
 from audit.verify import NotValid, Policy, format_proof, parse_policy, read_policy, read_text
 from gateway.cli.audit_offline import Json, PolicyFile, Verdict, judge, needed, proven, read_receipt
 from gateway.cli.changes import fail
@@ -78,10 +78,10 @@ async def _here(entry_id: str, leaf: bytes) -> Found | None:
             raise NotValid("missing", _("este registro no tiene esa entrada"))
         if ours.leaf_hash != leaf:
             raise NotValid("changed", _("la entrada de ese número es otra"))
-        made = await prove(connection, ours.entry_id)
+        text = policy_text(load_signer(context.settings), await logs(connection), context.settings.witnesses)
+        made = await prove(connection, ours.entry_id, accepted_by(parse_policy(text)))
         if made is None:
             return None
-        text = policy_text(load_signer(context.settings), await logs(connection), context.settings.witnesses)
         return Found(format_proof(made.place.index, made.hashes, made.head.note), text)
 
 

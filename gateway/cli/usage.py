@@ -54,7 +54,9 @@ def show(
         first["usage"] = [line for page in pages for line in page_json(page)["usage"]]
         typer.echo(json_line({**first, "next": None}))
         return
-    table = Table(_("Hora"), _("Quién"), _("Qué hizo"), _("Datos"), _("Para qué y con qué base"), _("Prueba"))
+    table = Table(
+        _("Hora"), _("Quién"), _("Qué hizo"), _("Datos"), _("Para qué y con qué base"), _("Lugar en el registro")
+    )
     for row in [row for page in pages for row in page.rows]:
         table.add_row(*map(cell, _cells(row)))
     screen().print(table)
@@ -75,7 +77,7 @@ def _cells(row: Row) -> list[str]:
         why.append(_("EMERGENCIA"))
     if row.hidden is not None:
         why.append(_("OCULTO A OTROS"))
-    place = "…" if row.use.index is None else f"{row.use.log}/{row.use.index}"
+    place = "…" if row.use.index is None else f"{row.use.index}/{row.use.log}"
     return [_local(row), row.who, row.text, data, "; ".join(why), place]
 
 

@@ -22,7 +22,7 @@ from gateway.cli.screen import cell, screen
 from gateway.clock import utc_now
 from gateway.database import Database, application_url, owner_url, sqlalchemy_url
 from gateway.settings import Settings, SettingsError, load_settings
-from schemas.text import _
+from schemas.text import _, translated
 
 KEY_FILE = "witness.pem"
 
@@ -74,7 +74,7 @@ def add(keys: Annotated[list[str], typer.Argument(metavar="VKEY…", help=_("Cla
     try:
         origins = asyncio.run(_add(load_settings(), keys))
     except NotValid as error:
-        typer.echo(_("No es la clave de un registro: {what}").format(what=_(error.what)), err=True)
+        typer.echo(_("No es la clave de un registro: {what}").format(what=translated(error.what)), err=True)
         raise typer.Exit(2) from None
     except OtherKey as error:
         typer.echo(_("{origin} ya se atestigua con otra clave.").format(origin=error.args[0]), err=True)

@@ -26,12 +26,12 @@ from audit.terms import user_term
 from consent.models import Caller
 from consent.roles import list_assignments
 from gateway import errors, evidence
+from gateway.catalogue.models import COORDINATOR
 from gateway.catalogue.service import institutions
 from gateway.clock import PARAGUAY, local_day
 from gateway.governance.service import Governance
 from gateway.registry.homes import NOBODY, Home, homes
 from gateway.rights import refusals
-from gateway.rights.models import COORDINATOR
 from gateway.rights.terms import is_working_day
 from gateway.vault import Vault
 from schemas.codes import code_list
@@ -139,7 +139,8 @@ class Anomalies:
             sieve = _Sieve(
                 institution, await self._audit.search_key(), await self._colleagues(connection, since, until)
             )
-            async with aclosing(activity(connection, self._epochs, _TYPES, since, until)) as groups:
+            deeds_of_all = activity(connection, self._epochs, _TYPES, since, until, institution)
+            async with aclosing(deeds_of_all) as groups:
                 async for deeds in groups:
                     subjects = {deed.subject for deed in deeds if deed.subject is not None}
                     at_home = await homes(connection, self._vault, subjects) if subjects else {}

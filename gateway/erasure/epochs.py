@@ -21,6 +21,7 @@ from audit.service import AuditLog
 from gateway import evidence
 from gateway.clock import utc_now
 from gateway.database import Database
+from gateway.erasure.orders import require_norm
 from gateway.vault import MissingKey, destroy_epoch, load_epochs, make_epoch
 
 _BATCH = 1_000
@@ -53,8 +54,9 @@ async def finish(
     """Open the next epoch and close those before it; ``progress`` is called with how many keys were wrapped anew.
 
     ``owner`` is the database as the role that owns the tables. Raises :class:`MissingKey` where the key of an epoch in
-    use is not in the folder, and OSError where the folder cannot be written.
+    use is not in the folder, OSError where the folder cannot be written, and BadRequest for a norm that is none.
     """
+    require_norm(norm)
     async with owner.connection() as guard:
         # One at a time, whatever machine it is asked for on.
         await guard.execute(_LOCK)

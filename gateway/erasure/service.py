@@ -147,7 +147,7 @@ class Erasures:
         until = await self._retained_until(connection, person)
         if until is not None and until >= local_day(at):
             detail = _(
-                "El plazo de conservación corre hasta el {day}: hasta entonces corresponde la restricción, "
+                "El plazo de conservación corre hasta el {day}: hasta entonces corresponde el bloqueo, "
                 "«siis erasure restrict CEDULA --until {day} --norm … --order …»."
             )
             raise errors.Conflict("retention", detail=detail.format(day=until))

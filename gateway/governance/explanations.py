@@ -18,6 +18,7 @@ from consent.models import FETCH, Caller, EmergencyClaim, Request, SubjectFacts
 from consent.policy import PolicyStore
 from consent.volume import Volume
 from gateway import errors, evidence
+from gateway.catalogue.models import COORDINATOR
 from gateway.clock import utc_now
 from gateway.database import Database
 from gateway.governance.service import Governance
@@ -113,8 +114,8 @@ class Explanations:
         if caller is not None:
             await self._governance.authorise(caller, EXPLAIN)
             self._require_party(caller, supposed.on_behalf_of or supposed.institution, dataset["holder"])
-            if supposed.subject is not None and AUDITOR not in self._governance.roles_of(caller):
-                # Officers explain what was decided; trying it on anybody would tell who is under protection.
+            if supposed.subject is not None and not self._oversees(caller):
+                # Parties explain what was decided; trying it on anybody would tell who is under protection.
                 raise errors.NotFound("not-found")
         facts = await self._facts(supposed.subject)
         request = _request(supposed, dataset["holder"], self._now())
@@ -137,8 +138,12 @@ class Explanations:
         return facts
 
     def _require_party(self, caller: Caller, requester: str, holder: str) -> None:
-        if caller.institution not in (requester, holder) and AUDITOR not in self._governance.roles_of(caller):
+        if caller.institution not in (requester, holder) and not self._oversees(caller):
             raise errors.NotFound("not-found")
+
+    def _oversees(self, caller: Caller) -> bool:
+        """Say whether a caller is an auditor of the coordinator: those of a party are appointed by its own officer."""
+        return caller.institution == COORDINATOR and AUDITOR in self._governance.roles_of(caller)
 
     async def _require_own(self, person: UUID, subject: UUID | None) -> None:
         if subject != person:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from audit.keys import Epochs
@@ -27,17 +28,20 @@ from gateway import errors, evidence
 from gateway.governance.emergencies import DELAYING_REASONS
 from gateway.governance.people import PROTECT, Desk, Named
 from gateway.governance.service import Governance
-from gateway.governance.usage_words import Row, is_own, labels_of, row_of
+from gateway.governance.usage_words import Row, is_own, labels_of, labels_of_fields, row_of
 from gateway.registry.models import PersonRef
 from gateway.vault import Vault
 from schemas.text import _
 
 OWN, SHOW = "own.usage", "usage.show"
 INTENT = "disclosure.intent"
+_REVIEWED = "breakglass.reviewed"
 _REGISTERS, _MOST_REGISTERS = "register.taken", 50
 # Fields of these labels, and emergencies for these reasons, tell of violence or of a child in danger.
 _GUARDED_LABELS = frozenset({"violence", "child-protection"})
 _PROTECTING = frozenset({people.SEALED, people.COURT_ORDER, people.AGGRESSOR})
+# A review names its emergency alone: what that was about stands here.
+_GLASSES = text("SELECT id, reason, dataset, fields FROM consent.break_glass WHERE subject = :subject")
 # Much longer than a producer has to answer: what came of an intent is looked for so long after it.
 _ANSWERED_WITHIN = timedelta(minutes=10)
 
@@ -176,6 +180,7 @@ class Usage(Desk):
     ) -> tuple[dict[str, Any], Counter[str]]:
         flags = await people.flags_of(connection, reader.who.id)
         protected = min((flag.since for flag in flags if flag.kind in _PROTECTING), default=None)
+        glasses = await _guarded_glasses(connection, reader.who.id)
         rows: list[Row] = []
         hidden: Counter[str] = Counter()
         answered: set[str] = set()
@@ -193,7 +198,7 @@ class Usage(Desk):
                 answered.update(_answers(use))
                 if not _within(use, asked) or (use.type == INTENT and str(use.entry_id) in answered):
                     continue
-                rule = _hiding(use, reader, protected, at)
+                rule = _hiding(use, reader, protected, at, glasses)
                 if rule is not None and not asked.whole:
                     hidden[rule] += 1
                     continue
@@ -235,19 +240,29 @@ class Usage(Desk):
         return errors.NotFound("not-found", receipt=await self._audit.append(entry))
 
 
-def _hiding(use: Use, reader: _Reader, protected: datetime | None, at: datetime) -> str | None:
+def _hiding(use: Use, reader: _Reader, protected: datetime | None, at: datetime, glasses: frozenset[str]) -> str | None:
     """Return the rule that hides an entry, or ``None``: what a person did themselves they know."""
     if is_own(use, reader.person):
         return None
     if use.type.startswith("protection."):
         return "protection"
-    guarded = _is_guarded(use)
+    guarded = _is_guarded(use) or (use.type == _REVIEWED and use.groups.get("what", {}).get("id") in glasses)
     # The days before too: the way to a refuge begins before the protection is recorded.
     if protected is not None and (guarded or use.at >= protected - REVIEW_WITHIN):
         return "protected"
     if guarded and reader.represents:
         return "representative"
     return "delayed" if guarded and use.at + REVIEW_WITHIN > at else None
+
+
+async def _guarded_glasses(connection: AsyncConnection, person: UUID) -> frozenset[str]:
+    """Return the emergencies about a person that tell of violence or of a child in danger."""
+    found = await connection.execute(_GLASSES, {"subject": person})
+    return frozenset(
+        str(row.id)
+        for row in found
+        if row.reason in DELAYING_REASONS or not _GUARDED_LABELS.isdisjoint(labels_of_fields(row.dataset, row.fields))
+    )
 
 
 def _is_guarded(use: Use) -> bool:

@@ -98,12 +98,14 @@ def is_own(use: Use, person: UUID) -> bool:
 def labels_of(use: Use) -> frozenset[str]:
     """Return the labels (``labels``) of the fields that an entry names as asked for."""
     what = _group(use.groups, "what")
-    fields = code_list("datasets").get(str(what.get("dataset")), {}).get("fields", {})
     asked = what.get("asked")
-    return frozenset(fields[name]["label"] for name in asked if name in fields) if isinstance(asked, list) else _NONE
+    return labels_of_fields(str(what.get("dataset")), asked if isinstance(asked, list) else ())
 
 
-_NONE: frozenset[str] = frozenset()
+def labels_of_fields(dataset: str, names: Iterable[str]) -> frozenset[str]:
+    """Return the labels (``labels``) of fields of a dataset."""
+    fields = code_list("datasets").get(dataset, {}).get("fields", {})
+    return frozenset(fields[name]["label"] for name in names if name in fields)
 
 
 def row_json(row: Row) -> dict[str, Any]:

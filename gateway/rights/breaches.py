@@ -22,12 +22,13 @@ from audit.service import AuditLog
 from consent.models import Actor, Caller
 from consent.tables import protective_flag
 from gateway import errors, evidence
+from gateway.catalogue.models import COORDINATOR
 from gateway.catalogue.service import institutions
 from gateway.commands import Command, Done
 from gateway.governance.service import Governance, Work
 from gateway.registry import service as registry
 from gateway.rights import refusals, terms
-from gateway.rights.models import COORDINATOR, Breach, NewBreach
+from gateway.rights.models import Breach, NewBreach
 from gateway.rights.tables import breach, breach_person
 from gateway.vault import Vault
 from schemas.codes import code_list

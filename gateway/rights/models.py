@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
 
-#: Who runs the gateway: decides where a request belongs when the gateway cannot.
-COORDINATOR = "UTGS"
-
 RECEIVED, ROUTED, IN_PROGRESS, ANSWERED, WITHDRAWN = "received", "routed", "in-progress", "answered", "withdrawn"
 OPEN = (RECEIVED, ROUTED, IN_PROGRESS)
 #: state and step → next state of one institution's part.

@@ -20,12 +20,13 @@ from audit.terms import parties
 from consent import tables as consent_tables
 from consent.models import SubjectFacts
 from consent.people import is_sealed, mandate_between
+from gateway.catalogue.models import COORDINATOR
 from gateway.catalogue.service import institutions
 from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
 from gateway.registry.models import PersonRef
 from gateway.registry.tables import fact
-from gateway.rights.models import COORDINATOR, Identifier
+from gateway.rights.models import Identifier
 from gateway.vault import Vault
 from schemas.codes import code_list
 

@@ -15,6 +15,7 @@ from audit.service import AuditLog
 from consent import people, restrictions
 from consent.models import Actor
 from gateway import errors, evidence
+from gateway.catalogue.models import COORDINATOR
 from gateway.catalogue.service import institutions
 from gateway.clock import local_day
 from gateway.governance.service import Work, answer_of
@@ -22,7 +23,6 @@ from gateway.registry import service as registry
 from gateway.rights import refusals, routing, store, terms
 from gateway.rights.models import (
     ANSWERED,
-    COORDINATOR,
     FORWARDED,
     OPEN,
     RECEIVED,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from audit.checkpoint import Signer
 from audit.verify import ED25519, Key, NotValid, Policy, format_key, parse_policy
 from gateway.settings import SettingsError
-from schemas.text import _
+from schemas.text import _, translated
 
 _SETTING = "SIIS_WITNESSES"
 
@@ -49,7 +49,7 @@ def read_witnesses(path: Path) -> Witnesses:
     try:
         policy = parse_policy(text)
     except NotValid as error:
-        raise _wrong(path, error.record, error.what) from None
+        raise _wrong(path, error.record, translated(error.what)) from None
     known = []
     for number, words in _lines(text):
         if words[0] == "log":

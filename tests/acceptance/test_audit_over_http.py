@@ -171,6 +171,22 @@ async def test_somebody_unknown_is_like_somebody_never_asked_about(auditors: dic
     assert shown == [{"entries": [], "next": None}] * 2
 
 
+async def test_ones_own_searches_do_not_tell_who_is_known_to_others(auditors: dict[str, Auditor], house: House) -> None:
+    person, receipt = await disclosed(house, 23)
+    await seen(auditors["MDS"], receipt["entry_id"], subject=subject(person.cedula))
+    told = []
+    for value in ("7999999", person.cedula):
+        answer = await auditors["MEC"].ask(SEARCH, {"criteria": {"subject": subject(value)}})
+        entry = await seen(auditors["MEC"], answer.json()["receipt"]["entry_id"], type="log.searched")
+        told.append((entry["subject"], entry["detail"].get("subject")))
+        told.append(entry["detail"]["what"]["criteria"])
+    assert told[:2] == told[2:]
+    # Where the institution has entries about the person, the search is one more.
+    answer = await auditors["MDS"].ask(SEARCH, {"criteria": {"subject": subject(person.cedula)}})
+    entry = await seen(auditors["MDS"], answer.json()["receipt"]["entry_id"], type="log.searched")
+    assert entry["subject"] is not None
+
+
 async def test_a_page_goes_on_where_it_ended(auditors: dict[str, Auditor]) -> None:
     whole = [each["id"] for each in await auditors["UTGS"].found(type="log.searched")]
     body: dict[str, Any] = {"criteria": {"type": "log.searched"}, "limit": 2}

@@ -20,6 +20,7 @@ from gateway.api import health
 from gateway.cli.app import app
 from gateway.database import Database
 from gateway.settings import Settings
+from gateway.witnesses.asking import CONTRADICTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -30,8 +31,8 @@ TEXTS = [path for path in TEXTS if not {"secrets", "tls"} & set(path.relative_to
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 
 
-def compose() -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+def compose(of: str = "compose.yaml") -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((DEPLOY / of).read_text(encoding="utf-8"))
     return document
 
 
@@ -41,7 +42,7 @@ def objects(kind: str) -> list[dict[str, Any]]:
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    owners = [*objects("Deployment"), *objects("Job")]
+    owners = [*objects("StatefulSet"), *objects("Job")]
     return {owner["metadata"]["name"]: owner["spec"]["template"]["spec"] for owner in owners}
 
 
@@ -75,17 +76,32 @@ def test_compose_has_the_parts_of_the_gateway_in_their_order() -> None:
     assert services["migrate"]["restart"] == "no"
 
 
-def test_only_the_proxy_is_reached_from_outside_and_the_database_reaches_nothing() -> None:
-    parts = compose()
+def test_compose_of_a_witness_has_its_parts() -> None:
+    services = compose("witness/compose.yaml")["services"]
+    assert set(services) == {"database", "witness", "proxy"}
+    ours = compose()["services"]
+    for part in ("image", "environment", "healthcheck", "secrets"):
+        assert services["database"][part] == ours["database"][part]
+    assert services["witness"]["image"] == ours["serve"]["image"]
+    assert services["witness"]["depends_on"]["database"]["condition"] == "service_healthy"
+    assert services["proxy"]["image"] == ours["proxy"]["image"]
+
+
+@pytest.mark.parametrize("of", ["compose.yaml", "witness/compose.yaml"])
+def test_only_the_proxy_is_reached_from_outside_and_the_database_reaches_nothing(of: str) -> None:
+    parts = compose(of)
     assert [name for name, service in parts["services"].items() if "ports" in service] == ["proxy"]
     assert parts["services"]["database"]["networks"] == ["data"]
     assert parts["networks"]["data"]["internal"] is True
     assert "data" not in parts["services"]["proxy"]["networks"]
 
 
-@pytest.mark.parametrize("name", ["migrate", "serve", "worker"])
-def test_containers_of_compose_cannot_write_their_image_nor_gain_rights(name: str) -> None:
-    service = compose()["services"][name]
+@pytest.mark.parametrize(
+    ("of", "name"),
+    [*(("compose.yaml", name) for name in ("migrate", "serve", "worker")), ("witness/compose.yaml", "witness")],
+)
+def test_containers_of_compose_cannot_write_their_image_nor_gain_rights(of: str, name: str) -> None:
+    service = compose(of)["services"][name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
@@ -101,11 +117,14 @@ def test_only_migrations_are_given_the_owners_secrets() -> None:
 
 
 def test_every_command_of_the_image_is_a_command_of_the_program() -> None:
-    given = [service["command"] for service in compose()["services"].values() if IMAGE in service["image"]]
+    services = [*compose()["services"].values(), *compose("witness/compose.yaml")["services"].values()]
+    given = [service["command"] for service in services if IMAGE in service["image"]]
     given += [
         container["args"] for pod in pods().values() for container in pod["containers"] if container["image"] == IMAGE
     ]
-    assert sorted(map(tuple, given)) == sorted([("db", "upgrade"), ("serve",), ("worker",)] * 2)
+    assert sorted(map(tuple, given)) == sorted(
+        [("db", "upgrade"), ("serve",), ("worker",)] * 2 + [("witness", "serve")]
+    )
     for words in given:
         command = typer.main.get_command(app)
         for word in words:
@@ -175,25 +194,71 @@ def test_pods_run_without_rights_and_without_variables_of_services(name: str) ->
 def test_the_base_lists_its_files_and_selectors_meet_their_pods() -> None:
     [base] = objects("Kustomization")
     assert sorted(base["resources"]) == [path.name for path in MANIFESTS if path.name != "kustomization.yaml"]
-    deployments = {each["metadata"]["name"]: each["spec"] for each in objects("Deployment")}
-    labels = {name: spec["template"]["metadata"]["labels"] for name, spec in deployments.items()}
-    assert {name: spec["replicas"] for name, spec in deployments.items()} == {"siis-serve": 2, "siis-worker": 2}
+    sets = {each["metadata"]["name"]: each["spec"] for each in objects("StatefulSet")}
+    labels = {name: spec["template"]["metadata"]["labels"] for name, spec in sets.items()}
+    assert {name: spec["replicas"] for name, spec in sets.items()} == {"siis-serve": 2, "siis-worker": 2}
+    for name, spec in sets.items():
+        assert spec["serviceName"] == name
+        assert spec["selector"]["matchLabels"].items() <= labels[name].items()
     for budget in objects("PodDisruptionBudget"):
         assert budget["spec"]["selector"]["matchLabels"].items() <= labels[budget["metadata"]["name"]].items()
     [service] = objects("Service")
     assert service["spec"]["selector"].items() <= labels["siis-serve"].items()
-    assert len(objects("NetworkPolicy")) == 3
+    assert len(objects("NetworkPolicy")) == 4
 
 
 def test_volumes_mounted_are_declared() -> None:
+    claimed = {each["metadata"]["name"]: claims(each) for each in objects("StatefulSet")}
     for name, pod in pods().items():
-        declared = {volume["name"] for volume in pod["volumes"]}
+        declared = {volume["name"] for volume in pod["volumes"]} | claimed.get(name, set())
         mounted = {
             mount["name"]
             for container in [*pod.get("initContainers", []), *pod["containers"]]
             for mount in container["volumeMounts"]
         }
         assert declared == mounted, name
+
+
+def claims(owner: dict[str, Any]) -> set[str]:
+    return {claim["metadata"]["name"] for claim in owner["spec"]["volumeClaimTemplates"]}
+
+
+def test_what_was_signed_last_is_on_a_volume_of_its_own_that_outlives_the_process() -> None:
+    signers = ("serve", "worker")
+    parts = compose()
+    volumes = []
+    for name in signers:
+        folder = parts["services"][name]["environment"]["SIIS_DATA_DIR"]
+        volumes += [each.split(":")[0] for each in parts["services"][name]["volumes"] if each.endswith(f":{folder}")]
+    assert volumes == list(signers)
+    assert parts["volumes"].keys() >= set(volumes)
+    # A new volume has the owner and mode of the folder in the image: nobody but the process reads it.
+    assert f"install -d -m 0700 -o 10001 -g 10001 {folder}\n" in (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    [settings] = [each["data"] for each in objects("ConfigMap") if each["metadata"]["name"] == "siis-settings"]
+    for owner in objects("StatefulSet"):
+        pod = owner["spec"]["template"]["spec"]
+        [main] = pod["containers"]
+        [mounted] = [each for each in main["volumeMounts"] if each["mountPath"] == settings["SIIS_DATA_DIR"]]
+        assert mounted["name"] in claims(owner)
+        assert not mounted.get("readOnly", False)
+        assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
+def test_exports_of_a_pod_end_with_it() -> None:
+    pod = pods()["siis-serve"]
+    mounts = {each["mountPath"]: each["name"] for each in pod["containers"][0]["volumeMounts"]}
+    [volume] = [each for each in pod["volumes"] if each["name"] == mounts["/var/lib/siis/exports"]]
+    assert volume.keys() == {"name", "emptyDir"}
+    assert "medium" not in volume["emptyDir"]
+
+
+def test_prometheus_reaches_the_worker_which_may_be_the_one_that_asks_the_witnesses() -> None:
+    [worker] = pods()["siis-worker"]["containers"]
+    [port] = worker["ports"]
+    assert {"name": "SIIS_WORKER_METRICS_PORT", "value": str(port["containerPort"])} in worker["env"]
+    assert {each["name"]: each.get("value") for each in worker["env"]}["SIIS_HOST"].startswith("0.")
+    [policy] = [each["spec"] for each in objects("NetworkPolicy") if each["metadata"]["name"] == "siis-worker"]
+    assert policy["ingress"][0]["ports"] == [{"protocol": "TCP", "port": port["name"]}]
 
 
 def test_no_file_holds_a_secret_or_names_where_packages_come_from() -> None:
@@ -231,6 +296,11 @@ def test_alerts_ask_for_reasons_the_program_gives() -> None:
     }
     assert reasons == {"unavailable", "bad-request"}
     assert all(f'"{reason}"' in source for reason in reasons)
+
+
+def test_the_alert_on_contradictions_asks_for_all_of_them() -> None:
+    [asked] = {value for text in expressions() for value in re.findall(r'outcome=~"([^"]+)"', text)}
+    assert set(asked.split("|")) == CONTRADICTIONS
 
 
 def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:

@@ -14,7 +14,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,10 +27,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from audit.witness import REQUEST_BYTES
 from gateway.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "deploy" / "nginx" / "siis.conf"
+WITNESS_CONF = ROOT / "deploy" / "witness" / "nginx.conf"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed on this machine")
 # What callers have been seen to use for a certificate that a proxy vouches for (RFC 9440 and the usual inventions).
@@ -103,6 +105,7 @@ class Echo(BaseHTTPRequestHandler):
         body = json.dumps({"path": self.path, "headers": dict(self.headers.items()), "length": length}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "public, max-age=60")
         self.end_headers()
         self.wfile.write(body)
 
@@ -150,12 +153,12 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     pytest.fail("nginx does not listen")
 
 
-def configuration(folder: Path, port: int, upstream: int) -> Path:
-    """Write the shipped file for this machine: other ports and folders, nothing else."""
-    text = CONF.read_text(encoding="utf-8")
+def configuration(shipped: Path, served: str, folder: Path, port: int, upstream: int) -> Path:
+    """Write a shipped file for this machine: other ports and folders, nothing else."""
+    text = shipped.read_text(encoding="utf-8")
     for old, new in (
         ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
-        ("server serve:8080;", f"server 127.0.0.1:{upstream};"),
+        (f"server {served};", f"server 127.0.0.1:{upstream};"),
         ("/etc/nginx/tls/", f"{folder}/"),
         ("/dev/stdout", f"{folder}/access.log"),
     ):
@@ -175,10 +178,10 @@ def configuration(folder: Path, port: int, upstream: int) -> Path:
     return whole
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+@contextmanager
+def running(shipped: Path, served: str, folder: Path) -> Iterator[Proxy]:
+    """Run nginx with a shipped file before an :class:`Echo`."""
     assert NGINX is not None
-    folder = tmp_path_factory.mktemp("nginx")
     servers, clients, others = Authority("server-ca"), Authority("clients-ca"), Authority("other-ca")
     servers.issue(folder, "server")
     clients.issue(folder, "large", names=90)
@@ -189,7 +192,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     echo = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     threading.Thread(target=echo.serve_forever, daemon=True).start()
     port = free_port()
-    whole = configuration(folder, port, echo.server_address[1])
+    whole = configuration(shipped, served, folder, port, echo.server_address[1])
     checked = subprocess.run([NGINX, "-t", "-c", whole, "-e", folder / "error.log"], capture_output=True, check=False)
     assert checked.returncode == 0, checked.stderr.decode()
     process = subprocess.Popen([NGINX, "-c", str(whole), "-e", str(folder / "error.log")])
@@ -203,19 +206,69 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         echo.server_close()
 
 
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with running(CONF, "serve:8080", tmp_path_factory.mktemp("nginx")) as door:
+        yield door
+
+
+@pytest.fixture
+def witness_door(tmp_path: Path) -> Iterator[Proxy]:
+    with running(WITNESS_CONF, "witness:8090", tmp_path) as door:
+        yield door
+
+
 @needs_nginx
 def test_nginx_accepts_the_file(proxy: Proxy) -> None:
     assert proxy.port
 
 
 @needs_nginx
-def test_a_caller_without_a_certificate_reaches_only_the_published_keys(proxy: Proxy) -> None:
-    for path in ("/api/v1/disclosures", "/oauth2/token", "/docs", "/"):
-        status, headers, problem = proxy.ask("POST", path, client=None)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/disclosures",
+        "/oauth2/token",
+        "/docs",
+        "/",
+        "/audit/logs",
+        "/audit/log/2026/tile/entries/x001/067",
+        "/audit/log/2026/tile/entries/000.p/3",
+        "/audit/log/2026/tile/entrie%73/000",
+        "/audit/log//2026/tile/entries/000",
+        "/audit/log/../../api/v1/audit",
+        "/audit/log/%2e%2e/%2e%2e/api/v1/audit",
+    ],
+)
+def test_a_caller_without_a_certificate_is_refused(proxy: Proxy, path: str) -> None:
+    for method in ("GET", "POST"):
+        status, headers, problem = proxy.ask(method, path, client=None)
         assert (status, headers["content-type"]) == (403, "application/problem+json")
         assert problem["type"] == "urn:siis:problem:client-certificate"
-    status, _headers, answer = proxy.ask("GET", "/.well-known/jwks.json", client=None)
-    assert (status, answer["path"]) == (200, "/.well-known/jwks.json")
+
+
+@needs_nginx
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/.well-known/jwks.json",
+        "/audit/log/policy",
+        "/audit/log/proof/019a0000-0000-7000-8000-000000000000",
+        "/audit/log/2026/checkpoint",
+        "/audit/log/2026/tile/0/x001/067",
+    ],
+)
+def test_published_keys_and_the_proofs_of_the_log_are_for_everybody(proxy: Proxy, path: str) -> None:
+    status, headers, answer = proxy.ask("GET", path, client=None)
+    assert (status, answer["path"]) == (200, path)
+    assert headers["cache-control"] == "public, max-age=60"
+
+
+@needs_nginx
+def test_auditors_reach_the_entries_of_the_log(proxy: Proxy) -> None:
+    path = "/audit/log/2026/tile/entries/x001/067"
+    status, _headers, answer = proxy.ask("GET", path, client="ministry")
+    assert (status, answer["path"]) == (200, path)
 
 
 @needs_nginx
@@ -317,6 +370,26 @@ def test_the_access_log_has_no_header_and_no_query(proxy: Proxy) -> None:
     assert "1234567" not in text
     assert "secret" not in text
     assert all(json.loads(line)["status"] for line in text.splitlines())
+
+
+@needs_nginx
+def test_the_door_of_a_witness_has_one_route_and_its_limits(witness_door: Proxy) -> None:
+    body = b"x" * REQUEST_BYTES
+    status, _headers, answer = witness_door.ask("POST", "/add-checkpoint", client=None, body=body)
+    assert (status, answer["length"]) == (200, len(body))
+    assert witness_door.ask("POST", "/add-checkpoint", client=None, body=body + b"x")[0] == 413
+    for path in ("/", "/metrics", "/add-checkpoint/x"):
+        assert witness_door.ask("POST", path, client=None, body=b"x")[0] == 404
+    answers = [witness_door.ask("POST", "/add-checkpoint", client=None, body=b"x")[0] for _ in range(40)]
+    assert {200, 429} == set(answers)
+
+
+@pytest.mark.parametrize("conf", [CONF, WITNESS_CONF], ids=lambda conf: conf.parent.name)
+def test_whatever_is_passed_on_has_a_rate(conf: Path) -> None:
+    locations = re.findall(r"^  location (.+?) \{\n(.*?)^  \}", conf.read_text(encoding="utf-8"), re.M | re.S)
+    passed = {where: "limit_req " in block for where, block in locations if "proxy_pass" in block}
+    assert passed
+    assert all(passed.values()), passed
 
 
 def test_the_limit_of_the_proxy_is_that_of_the_gateway() -> None:

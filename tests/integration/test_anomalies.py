@@ -4,45 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
-from rights_office import MACHINE, Office, open_office
+from rights_office import MACHINE, Office
 from sqlalchemy import insert
 
 from audit.models import Entry, Outcome
 from consent.models import Caller
 from consent.roles import grant_role
-from gateway import embedded, errors, evidence
-from gateway.cli.db import bring_up
+from gateway import errors, evidence
 from gateway.dossier.anomalies import Anomalies, Finding, Report
 from gateway.registry.tables import household
-from gateway.settings import Settings, load_settings
 from schemas.codes import code_list
 from schemas.ids import uuid7
 
 RULES = code_list("anomalies")
 WEEK = timedelta(days=7)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture(scope="module")
-def settings(folders: Callable[[str], Path]) -> Iterator[Settings]:
-    chosen = load_settings(data_dir=folders("anomalies") / "data")
-    bring_up(chosen, demonstration=True)
-    yield chosen
-    embedded.stop(chosen.data_dir)
-
-
-@pytest_asyncio.fixture
-async def office(settings: Settings) -> AsyncIterator[Office]:
-    async with open_office(settings) as opened:
-        yield opened
 
 
 # Each test has a fortnight of its own in the log, from a Tuesday on, 10:00 on a clock in Asunción (UTC−3).
@@ -251,6 +232,18 @@ async def test_an_auditor_sees_their_own_institution_and_the_coordinators_all(of
     assert newest.detail is not None
     assert newest.detail["actor"]["institution"] == "UTGS"
     assert newest.detail["what"]["institution"] == "MTESS"
+
+
+async def test_an_auditor_is_not_told_how_much_was_erased_elsewhere(office: Office, start: datetime) -> None:
+    people = {institution: await office.person(next(_cedulas)) for institution in ("MSPBS", "MTESS")}
+    for institution, person in people.items():
+        await write(office, [deed(start, "ana", person, institution=institution)])
+        office.erase(person)
+    period = (start - 24 * HOUR, start + WEEK)
+    anomalies = report(office)
+    assert (await found(office, start)).unreadable == 2
+    assert (await anomalies.read(await auditor(office, "MSPBS"), *period, None)).unreadable == 1
+    assert (await anomalies.read(await auditor(office, "MEC"), *period, None)).unreadable == 0
 
 
 async def auditor(office: Office, institution: str) -> Caller:

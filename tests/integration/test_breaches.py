@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
-from rights_office import OPERATOR, START, Office, command, open_office
+from rights_office import OPERATOR, START, Office, command
 from sqlalchemy import insert
 
 from audit.affected import Scope, affected
 from consent import tables as consent_tables
 from consent.models import Caller
-from gateway import embedded, errors, evidence
-from gateway.cli.db import bring_up
+from gateway import errors, evidence
 from gateway.rights.models import NewBreach
-from gateway.settings import Settings, load_settings
 from schemas.ids import uuid7
 
 DAY = timedelta(days=1)
@@ -34,20 +29,6 @@ STOLEN = NewBreach(
     known_at=START,
     until=START + DAY,
 )
-
-
-@pytest.fixture(scope="module")
-def settings(folders: Callable[[str], Path]) -> Iterator[Settings]:
-    chosen = load_settings(data_dir=folders("breaches") / "data")
-    bring_up(chosen, demonstration=True)
-    yield chosen
-    embedded.stop(chosen.data_dir)
-
-
-@pytest_asyncio.fixture
-async def office(settings: Settings) -> AsyncIterator[Office]:
-    async with open_office(settings) as opened:
-        yield opened
 
 
 _cedulas = iter(range(1_000_000, 2_000_000))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import UUID
 
 import psycopg
 import pytest
-import pytest_asyncio
-from rights_office import Office, open_office
+from rights_office import Office
 
 from audit.envelope import open_detail, read_envelope
 from audit.erasure import open_epoch, rewrap
@@ -22,40 +21,18 @@ from audit.models import LOG_SUBJECT
 from audit.search import one
 from audit.service import AuditLog
 from gateway import embedded, evidence
-from gateway.cli.db import bring_up
-from gateway.database import Database, owner_url
+from gateway.database import Database
 from gateway.erasure.epochs import Closed, finish
 from gateway.erasure.keeper import KeyKeeper
 from gateway.erasure.service import Erasures, Order
 from gateway.governance.people import Named
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings
 from gateway.vault import MissingKey, destroy_epoch, load_epochs, make_epoch
 from schemas.errors import DecryptionError
 from schemas.ids import uuid7
 
 COURT = Order(ground="court-order", norm="Constitución Nacional, art. 135", ordered_by="Juzgado 3", reference="A.I. 7")
 Copy = dict[UUID, tuple[bytes | None, int, list[tuple[bytes, bytes]]]]
-
-
-@pytest.fixture(scope="module")
-def settings(folders: Callable[[str], Path]) -> Iterator[Settings]:
-    chosen = load_settings(data_dir=folders("epochs") / "data")
-    bring_up(chosen, demonstration=False)
-    yield chosen
-    embedded.stop(chosen.data_dir)
-
-
-@pytest_asyncio.fixture
-async def office(settings: Settings) -> AsyncIterator[Office]:
-    async with open_office(settings) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def owner(settings: Settings) -> AsyncIterator[Database]:
-    database = Database(owner_url(settings), pool_size=3)
-    yield database
-    await database.close()
 
 
 async def close(office: Office, owner: Database) -> Closed:

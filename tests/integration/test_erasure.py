@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,7 +12,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-import pytest_asyncio
 from erasure_life import Life, born, bytes_outside_the_log, cells, dump, found_in, live
 from rights_office import OPERATOR, START, Office, citizen, open_office
 from sqlalchemy import text
@@ -30,9 +29,8 @@ from consent.decision import decide
 from consent.models import Request
 from gateway import embedded, errors
 from gateway.cli.audit_export import app as exporting
-from gateway.cli.db import bring_up
 from gateway.cli.erasure import app
-from gateway.database import Database, owner_url
+from gateway.database import Database
 from gateway.erasure import contents
 from gateway.erasure.keeper import KeyKeeper
 from gateway.erasure.service import Erasures, Order
@@ -42,34 +40,13 @@ from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
 from gateway.rights.models import Answer
 from gateway.runtime import load_signer
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings
 from schemas.ids import uuid7
 
 COURT = Order(
     ground="court-order", norm="Constitución Nacional, art. 135", ordered_by="Juzgado 3", reference="A.I. 77/2027"
 )
 LATER = replace(COURT, ground="retention-ended", norm="Ley 7593/2025, art. 31")
-
-
-@pytest.fixture(scope="module")
-def settings(folders: Callable[[str], Path]) -> Iterator[Settings]:
-    chosen = load_settings(data_dir=folders("erasure") / "data")
-    bring_up(chosen, demonstration=True)
-    yield chosen
-    embedded.stop(chosen.data_dir)
-
-
-@pytest_asyncio.fixture
-async def office(settings: Settings) -> AsyncIterator[Office]:
-    async with open_office(settings) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def owner(settings: Settings) -> AsyncIterator[Database]:
-    database = Database(owner_url(settings), pool_size=2)
-    yield database
-    await database.close()
 
 
 _cedulas = iter(range(7_312_001, 8_000_000))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from audit.search import Criteria
 from audit.service import AuditLog
 from audit.terms import term
 from audit.verify import COSIGNATURE, NotValid, check_export, format_key, make_key, parse_policy
+from gateway.auditing.exports import own_folder
 from gateway.auditing.forms import COLUMNS, Form, Source
 from gateway.standards.exports import FORMATS, form_of
 from gateway.witnesses.policy import policy_text
@@ -118,6 +120,18 @@ async def write(filled: Filled, form: Form, folder: Path, criteria: Criteria) ->
     lines.append(last_line(shown, note, count, digest))
     data.with_name(f"{data.name}.proof").write_bytes(b"".join(lines))
     return data
+
+
+async def test_what_a_killed_export_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    left = tmp_path / "tmp1"
+    left.mkdir()
+    (left / "registro.xlsx").write_bytes(b"Ana")
+    with own_folder(tmp_path) as first:
+        (first / "registro.xlsx").write_bytes(b"Ana")
+        with own_folder(tmp_path) as second:
+            assert set(os.listdir(tmp_path)) == {first.name, second.name}
+        assert os.listdir(first) == ["registro.xlsx"]
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", FORMATS)

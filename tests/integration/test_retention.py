@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-import pytest_asyncio
-from rights_office import Office, open_office
+from rights_office import Office
 
 from audit import retention
 from audit.check import check_log
@@ -22,7 +21,7 @@ from audit.tiles import TileReader
 from audit.verify import verify_consistency, verify_inclusion
 from gateway import embedded, errors, evidence
 from gateway.cli.db import bring_up
-from gateway.database import Database, owner_url
+from gateway.database import Database
 from gateway.erasure.pruning import Pruned, prune
 from gateway.runtime import load_signer
 from gateway.settings import Settings, load_settings
@@ -40,19 +39,6 @@ def settings(folders: Callable[[str], Path]) -> Iterator[Settings]:
     bring_up(chosen, demonstration=False)
     yield chosen
     embedded.stop(chosen.data_dir)
-
-
-@pytest_asyncio.fixture
-async def office(settings: Settings) -> AsyncIterator[Office]:
-    async with open_office(settings) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def owner(settings: Settings) -> AsyncIterator[Database]:
-    database = Database(owner_url(settings), pool_size=3)
-    yield database
-    await database.close()
 
 
 async def written(office: Office, count: int, at: datetime, *, by: int = 3) -> list[Proof]:

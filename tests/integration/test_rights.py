@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import prometheus_client
 import pytest
-import pytest_asyncio
-from rights_office import OPERATOR, START, Office, citizen, command, open_office
+from rights_office import OPERATOR, START, Office, citizen, command
 from sqlalchemy import insert
 
 from consent import tables as consent_tables
 from consent.decision import decide
 from consent.models import Request
-from gateway import embedded, errors
-from gateway.cli.db import bring_up
+from gateway import errors
 from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
 from gateway.rights.models import Answer, NewRequest
-from gateway.settings import Settings, load_settings
 from schemas.ids import uuid7
 
 WORDS = "Quiero saber quién miró mis datos; vivo en Ñemby."
 GRANTED = Answer(outcome="granted", delivered=("acta 12", "ab" * 32))
 REFUSED = Answer(outcome="refused", norm="Ley 7593/2025, art. 31", text="Hay un plazo de conservación en curso.")
-
-
-@pytest.fixture(scope="module")
-def settings(folders: Callable[[str], Path]) -> Iterator[Settings]:
-    chosen = load_settings(data_dir=folders("rights") / "data")
-    bring_up(chosen, demonstration=True)
-    yield chosen
-    embedded.stop(chosen.data_dir)
-
-
-@pytest_asyncio.fixture
-async def office(settings: Settings) -> AsyncIterator[Office]:
-    async with open_office(settings) as opened:
-        yield opened
 
 
 _cedulas = iter(range(1_000_000, 2_000_000))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,13 +21,12 @@ from audit.proofs import prove
 from audit.verify import verify_inclusion
 from consent import tables as consent_tables
 from consent.models import Caller
-from gateway import embedded, errors, evidence
+from gateway import errors, evidence
 from gateway.api.usage import page_json
-from gateway.cli.db import bring_up
 from gateway.governance.people import Named
 from gateway.governance.usage import Asked, Page, Usage
 from gateway.runtime import load_signer
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings
 from gateway.standards.estonia import usage as estonia
 from gateway.standards.govstack import usage as govstack
 from schemas.codes import code_list
@@ -43,14 +41,6 @@ CHILDS_CASE = next(
     for code, spec in code_list("datasets").items()
     if any(told["label"] == "child-protection" for told in spec["fields"].values())
 )
-
-
-@pytest.fixture(scope="module")
-def settings(folders: Callable[[str], Path]) -> Iterator[Settings]:
-    chosen = load_settings(data_dir=folders("usage") / "data")
-    bring_up(chosen, demonstration=True)
-    yield chosen
-    embedded.stop(chosen.data_dir)
 
 
 class Desk:
@@ -377,6 +367,43 @@ async def test_a_case_of_violence_is_shown_late_and_to_a_representative_never(
     assert plain in shown
     assert case not in shown
     assert (await desk.last("usage.read"))["what"]["hidden"] == {"representative": 1}
+
+
+async def test_the_review_of_a_hidden_emergency_does_not_tell_of_it(desk: Desk, cedula: str) -> None:
+    child, parent = (
+        await desk.office.person(cedula, birth_date=CHILD),
+        await desk.office.person(str(next(_cedulas)), birth_date=ADULT),
+    )
+    await desk.mandate(child, parent)
+    reviews = {}
+    cases = {
+        "plain": {"reason": "medical", "dataset": "identity", "fields": ["given_names"]},
+        "danger": {"reason": "child-in-danger", "dataset": "identity", "fields": ["given_names"]},
+        "case": {
+            "reason": "medical",
+            "dataset": CHILDS_CASE,
+            "fields": list(code_list("datasets")[CHILDS_CASE]["fields"]),
+        },
+    }
+    for name, what in cases.items():
+        row = {
+            "id": uuid7(),
+            "institution": "MDS",
+            "user": OFFICIAL,
+            "client": "mds-1",
+            "subject": child,
+            "holder": "PN-IDENT",
+            "incident": f"INC-{uuid7()}",
+            "opened_at": START - timedelta(hours=2),
+            "expires_at": START + timedelta(hours=22),
+        }
+        async with desk.office.context.database.transaction() as connection:
+            await connection.execute(insert(consent_tables.break_glass), {**row, **what})
+        told = {"id": str(row["id"]), "dataset": what["dataset"], "verdict": "justified"}
+        reviews[name] = await desk.used(child, "breakglass.reviewed", "done", why={}, what=told)
+    assert ids(await desk.read(citizen(child))) == [reviews["plain"]]
+    assert reviews["plain"] in (shown := ids(await desk.read(citizen(parent), Named("siis", str(child)))))
+    assert {reviews["danger"], reviews["case"]}.isdisjoint(shown)
 
 
 # Who may read

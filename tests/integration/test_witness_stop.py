@@ -125,7 +125,7 @@ class World:
         async with self.database.connection() as connection:
             return await recent(connection, EPOCHS, limit)
 
-    async def asks(self, cedula: str, *, hurries: bool = False, **changes: Any) -> str:
+    async def asks(self, cedula: str, *, hurries: bool = False, basis: str | None = None, **changes: Any) -> str:
         """Ask as an operator who is on emergency duty; say what came of it."""
         caller = Caller(
             client_id="c",
@@ -142,7 +142,7 @@ class World:
             dataset="identity",
             fields=FIELDS,
             purpose="service-provision",
-            basis="vital-interest" if hurries else "official-authority",
+            basis=basis or ("vital-interest" if hurries else "official-authority"),
             agreement=None,
             case=None,
             correlation=None,
@@ -298,6 +298,18 @@ async def test_emergencies_go_on_committed_and_integrated(world: World) -> None:
     assert kinds == ["disclosure.released", "disclosure.intent", "breakglass.opened"]
     await world.minute()
     assert all(entry.index is not None for entry in await world.last(3))
+
+
+async def test_a_claim_of_emergency_does_not_open_what_an_agreement_opens_at_other_times(world: World) -> None:
+    assert await world.asks(KNOWN, hurries=True, basis="official-authority") == "released"
+    assert [str(entry.envelope["type"]) for entry in await world.last(2)] == [
+        "disclosure.released",
+        "disclosure.intent",
+    ]
+    await stopped(world)
+    assert await world.asks(KNOWN, hurries=True, basis="official-authority") == "released"
+    # Now it is an emergency in earnest: with its notices, and with a review to come.
+    assert "breakglass" in {str(entry.envelope["type"]).split(".")[0] for entry in await world.last(3)}
 
 
 async def test_who_may_not_break_the_glass_does_not_pass_by_claiming_an_emergency(world: World) -> None:

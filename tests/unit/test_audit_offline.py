@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextvars
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from audit.verify import format_proof
 from gateway.cli import audit_offline, receipt
 from schemas.ids import uuid7
+from schemas.text import set_language
 
 LOG = a_log(7)
 ENTRY = str(uuid7())
@@ -74,7 +76,7 @@ def ran(app: typer.Typer, folder: Path, arguments: str) -> tuple[int, str]:
         ("verify-checkpoints new old --policy plain", 1, "NO VÁLIDO (not_a_prefix)"),
         ("verify-checkpoints old new --policy plain", 2, "--proof"),
         ("verify-checkpoints old new", 2, "--policy"),
-        ("verify-export export.jsonl", 0, "VÁLIDO: export.jsonl, 3 registros"),
+        ("verify-export export.jsonl", 0, "VÁLIDO: export.jsonl, 3 filas"),
         ("verify-export export.jsonl --policy plain", 0, "Sin testigos"),
         ("verify-export export.jsonl --policy policy", 1, "NO VÁLIDO (signature)"),
         ("verify-export bundle.zip", 0, "notes.txt"),
@@ -105,6 +107,15 @@ def test_a_receipt_is_checked_without_our_database(papers: Path, arguments: str,
     ended, shown = ran(receipt.app, papers, arguments)
     assert ended == code
     assert said in shown
+
+
+def test_what_the_verifier_finds_is_told_in_the_language_in_force(papers: Path) -> None:
+    def in_english() -> tuple[int, str]:
+        set_language("en")
+        return ran(audit_offline.app, papers, "verify-proof proof --receipt other --policy policy")
+
+    shown = contextvars.copy_context().run(in_english)[1]
+    assert shown == "NOT VALID (changed): the entry and its path do not give the signed root (entry 3).\n"
 
 
 def told(papers: Path, arguments: str) -> Any:

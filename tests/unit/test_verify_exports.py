@@ -287,6 +287,57 @@ def test_a_proof_file_that_was_changed_is_named(
     assert (caught.value.kind, caught.value.record) == (kind, record)
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"detail": {"actor": {"institution": "MDS", "user": "otra"}}},
+        {"detail": None},
+        {"erased": True},
+        {"envelope": {}},
+        {"index": 3},
+        {"log": True},
+        {"leaf_hash": "0" * 64},
+    ],
+)
+def test_a_line_that_says_other_than_its_entry_is_found_though_its_exporter_put_it_on_record(
+    tmp_path: Path, lie: dict[str, Any]
+) -> None:
+    log = a_log(3)
+    rows = [
+        {
+            "id": json.loads(envelope)["id"],
+            "log": 2026,
+            "index": index,
+            "leaf_hash": log.leaf(index).hex(),
+            "envelope": json.loads(envelope),
+            "detail": {name: group["value"] for name, group in log.groups[index].items()},
+            "erased": False,
+        }
+        for index, envelope in enumerate(log.envelopes)
+    ]
+
+    def exported(rows: list[dict[str, Any]]) -> Path:
+        records = [json.dumps(row).encode() for row in rows]
+        written = SmallLog(envelopes=log.envelopes[:3], groups=log.groups[:3])
+        return an_export(written, "jsonl", b"".join(line + b"\n" for line in records), records).write(tmp_path)
+
+    assert check_export(exported(rows)).records == 3
+    rows[1] = {**rows[1], **lie}
+    with pytest.raises(NotValid) as caught:
+        check_export(exported(rows))
+    assert (caught.value.kind, caught.value.record, caught.value.index) == ("changed", 2, 1)
+
+
+def test_logs_of_two_operators_are_not_mixed(tmp_path: Path) -> None:
+    export, other = jsonl_export(3), SmallLog(Signer("other.example/audit/2026", Ed25519PrivateKey.generate()))
+    other.envelopes, other.groups = a_log(5).envelopes, a_log(5).groups
+    own = other.add("log.exported", what=export.lines[-1]["export"]["groups"]["what"]["value"])
+    export.lines[-1].update(export=other.told(own), checkpoint=other.note())
+    policy = parse_policy(f"log {vkey(other.signer.verifier)}\n{policy_text()}")
+    with pytest.raises(NotValid, match="foreign"):
+        check_export(export.write(tmp_path), policy=policy)
+
+
 def test_an_entry_that_is_no_export_does_not_stand_for_one(tmp_path: Path) -> None:
     export = jsonl_export()
     log = a_log(7)
@@ -445,6 +496,8 @@ def _bundle() -> bytes:
         b"<worksheet><row><c><v>" + b"1" * 5_000_000 + b"</v></c></row></worksheet>",
         b"<worksheet>" + b"<a>" * 200_000,
         b"<worksheet><row>" + b"<c/>" * 200_000 + b"</row></worksheet>",
+        b'<worksheet><row><c r="ZZZ1"><v>1</v></c></row>' + b"<row/>" * 300_000 + b"</worksheet>",
+        b"<worksheet>" + b"<row/>" * 1_100_000 + b"</worksheet>",
         b'<worksheet a="' + b"x" * 5_000_000 + b'"/>',
         b"\xff\xfe\x00",
     ],
@@ -454,7 +507,7 @@ def test_a_hostile_sheet_is_not_valid(tmp_path: Path, part: bytes) -> None:
     heading = {**_members(export.data), "xl/worksheets/sheet1.xml": part}
     with pytest.raises(NotValid) as caught:
         check_export(Export(zipped(heading), export.lines).write(tmp_path))
-    assert caught.value.kind in ("malformed", "missing")
+    assert caught.value.kind in ("malformed", "missing", "changed")
     assert ("DOCTYPE" in caught.value.what) == (b"DOCTYPE" in part)
 
 
@@ -478,6 +531,17 @@ def test_a_zip_that_swells_or_repeats_a_name_is_not_unpacked(tmp_path: Path) -> 
     for path in (bomb, repeated, many, packed):
         with pytest.raises(NotValid, match="malformed"):
             check_bundle(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["ENTRIES.jsonl", "../a.html", "/a.html", "b/../a.html", "./a.html", "b\\a.html", "c:a"]
+)
+def test_a_zip_that_would_unpack_one_file_over_another_is_not_valid(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "bundle.zip", "w") as archive:
+        for each, content in {**_members(_bundle()), name: b""}.items():
+            archive.writestr(each, content)
+    with pytest.raises(NotValid, match="malformed"):
+        check_bundle(tmp_path / "bundle.zip")
 
 
 def test_a_bundle_tells_what_is_proved_and_what_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,6 +174,7 @@ def papers(tmp_path: Path) -> dict[str, str]:
         ("proof proof", 2, "--leaf"),
         ("", 2, "usage"),
     ],
+    ids=range(14),
 )
 def test_the_commands_give_a_verdict_and_its_exit_code(
     papers: dict[str, str], capsys: pytest.CaptureFixture[str], arguments: str, code: int, said: str

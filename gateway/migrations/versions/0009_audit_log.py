@@ -6,20 +6,21 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from audit.tiles import Edge
+from gateway.migrations.errors import CannotCarryOver
 
 revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-# Entries numbered before logs had years belong to the year of the migration.
-_YEAR = sa.text("extract(year FROM now() AT TIME ZONE 'UTC')")
-
 
 def upgrade() -> None:
+    # Signed under another name and key, and its persons' keys wrapped by another one: nothing of it would verify.
+    if op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT FROM audit.entry)")):
+        raise CannotCarryOver
     for table in ("sequence", "checkpoint", "tree"):
-        op.add_column(table, sa.Column("log", sa.SmallInteger(), nullable=False, server_default=_YEAR), schema="audit")
+        column = sa.Column("log", sa.SmallInteger(), nullable=False, server_default=sa.text("0"))
+        op.add_column(table, column, schema="audit")
         op.alter_column(table, "log", server_default=None, schema="audit")
         op.drop_constraint(f"{table}_pkey", table, schema="audit")
     op.drop_index("tree_one_row", table_name="tree", schema="audit")
@@ -92,7 +93,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("origin"),
         schema="audit",
     )
-    _cut_tiles()
     # The integrator's own writer; the tree's first row it makes itself. The triggers refuse what the log never does.
     op.execute("ALTER TABLE audit.writer DISABLE TRIGGER USER")
     op.execute(
@@ -101,23 +101,5 @@ def upgrade() -> None:
     )
     op.execute("ALTER TABLE audit.writer ENABLE TRIGGER USER")
     op.execute("ALTER TABLE audit.tree DISABLE TRIGGER USER")
-    op.execute("DELETE FROM audit.tree WHERE size = 0")
+    op.execute("DELETE FROM audit.tree")
     op.execute("ALTER TABLE audit.tree ENABLE TRIGGER USER")
-
-
-def _cut_tiles() -> None:
-    """Make the tiles of what is numbered already, and its blocks, which have no search terms."""
-    edge, log = Edge(), None
-    leaves = sa.text("SELECT log, leaf_hash FROM audit.sequence ORDER BY log, index")
-    for row in op.get_bind().execute(leaves.execution_options(yield_per=10_000)):
-        log = row.log
-        edge.append(row.leaf_hash)
-    tile = sa.text("INSERT INTO audit.tile (log, level, number, hashes) VALUES (:log, :level, :number, :hashes)")
-    for key, hashes in (edge.take_full() | edge.growing()).items():
-        op.execute(tile.bindparams(log=log, level=key.level, number=key.number, hashes=hashes))
-    op.execute("""
-        INSERT INTO audit.block (log, number, first_at, last_at, terms)
-        SELECT s.log, s.index / 256, min(e.at), max(e.at), CAST('{}' AS text[])
-        FROM audit.sequence AS s JOIN audit.entry AS e ON e.id = s.entry_id
-        GROUP BY s.log, s.index / 256 HAVING count(*) = 256
-    """)

@@ -102,7 +102,8 @@ def _told(at: datetime) -> str:
 def _number(query: Mapping[str, str], name: str, usual: int, least: int, most: int) -> int:
     given = query.get(name, str(usual))
     if not (given.isascii() and given.isdecimal() and len(given) <= 7 and least <= int(given) <= most):
-        raise errors.BadRequest("bad-page", pointer=f"/{name}")
+        detail = _("Escriba un número entero, de {least} a {most}.").format(least=least, most=most)
+        raise errors.BadRequest("bad-page", pointer=f"/{name}", detail=detail)
     return int(given)
 
 
@@ -115,4 +116,5 @@ def _instant(query: Mapping[str, str], name: str) -> datetime | None:
         # The protocol's own examples have no offset: they are meant where the service is.
         return read_instant((at if at.tzinfo is not None else at.replace(tzinfo=PARAGUAY)).isoformat())
     except ValueError:
-        raise errors.BadRequest("bad-period", pointer=f"/{name}") from None
+        detail = _("Escriba la fecha y la hora con su zona, por ejemplo 2026-11-22T00:00:00-03:00.")
+        raise errors.BadRequest("bad-period", pointer=f"/{name}", detail=detail) from None
