@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from audit.errors import AuditUnavailable
 from audit.service import AuditLog
 from gateway.cli.client import app
-from gateway.vault import load_kek
+from gateway.vault import load_epochs, load_kek
 from schemas.codes import code_list
 
 pytest_plugins = ["integration.identity_fixtures"]
@@ -32,6 +32,7 @@ def url(identity_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
     monkeypatch.setenv("SIIS_DATABASE_URL", identity_url)
     monkeypatch.setenv("SIIS_DATA_DIR", str(tmp_path / "data"))
     load_kek(tmp_path / "data" / "keys", create=True)
+    load_epochs(tmp_path / "data" / "keys", create=True)
     return identity_url
 
 

@@ -30,7 +30,7 @@ from gateway.identity import issuer_keys, issuers, service
 from gateway.identity.errors import DirectoryUnavailable, TokenError
 from gateway.identity.issuer_keys import KEEP_SECONDS, MAX_AGE_SECONDS, MAX_BYTES, RETRY_SECONDS, read_keys
 from gateway.identity.issuers import Registration, read_registration
-from gateway.vault import load_kek
+from gateway.vault import load_epochs, load_kek
 
 pytest_plugins = ["integration.identity_fixtures"]
 
@@ -294,6 +294,7 @@ def url(identity_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
     monkeypatch.setenv("SIIS_DATABASE_URL", identity_url)
     monkeypatch.setenv("SIIS_DATA_DIR", str(tmp_path / "data"))
     load_kek(tmp_path / "data" / "keys", create=True)
+    load_epochs(tmp_path / "data" / "keys", create=True)
     return identity_url
 
 

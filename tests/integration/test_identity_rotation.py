@@ -25,7 +25,7 @@ from gateway.identity.errors import TokenError
 from gateway.identity.keys import JWKS_MAX_AGE_SECONDS, RETIRED_SECONDS, load_ring
 from gateway.identity.rotation import PUBLISHED_SECONDS, READ_SECONDS, RingKeeper, TooEarly, plan, survey
 from gateway.identity.tokens import ACCESS_TOKEN_SECONDS
-from gateway.vault import load_kek
+from gateway.vault import load_epochs, load_kek
 
 pytest_plugins = ["integration.identity_fixtures"]
 
@@ -70,6 +70,7 @@ def keys_dir(identity_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(keys, "utc_now", later)
     folder = tmp_path / "data" / "keys"
     load_kek(folder, create=True)
+    load_epochs(folder, create=True)
     load_ring(folder, create=True)
     return folder
 
