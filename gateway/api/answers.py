@@ -114,6 +114,10 @@ class Answers:
         return Response(status_code=400)
 
     async def _defect(self, _request: Request, error: Exception) -> Response:
+        if isinstance(error.__cause__, _AWAY):
+            # An answer under way was cut off, so that nobody takes it for whole.
+            _log.warning("request.cut_off", kind=type(error.__cause__).__name__)
+            return Response(status_code=500)
         # The text of an unforeseen error may hold anything, so only its kind and place are told.
         place = error.__traceback__
         while place is not None and place.tb_next is not None:

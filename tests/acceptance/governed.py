@@ -30,7 +30,7 @@ async def call(
     key: str | None = None,
 ) -> httpx.Response:
     """Call a path of ``/api/v1``, for a verified operator in a role if one is given; every creation has a key."""
-    headers = {"Authorization": f"Bearer {system.token}"}
+    headers = {"Authorization": f"Bearer {await system.bearer()}"}
     if method == "POST":
         headers["Idempotency-Key"] = key or str(uuid7())
     if operator is not None:

@@ -138,11 +138,12 @@ async def test_auditors_see_what_their_institution_is_party_to_and_the_coordinat
         each for each in await auditors["MSPBS"].found(subject=named) if each["at"] < everything["at"]
     ]
     mine = await auditors["MSPBS"].found()
-    assert {"MSPBS"} <= {each["detail"]["actor"].get("institution") for each in mine if each["detail"]}
+    assert {"MSPBS"} <= {(each["detail"] or {}).get("actor", {}).get("institution") for each in mine}
     for each in mine:
         detail = each["detail"] or {}
         actor, what, exchange = (detail.get(name, {}) for name in ("actor", "what", "exchange"))
-        parties = {actor.get("institution"), actor.get("on_behalf_of"), what.get("holder"), exchange.get("recipient")}
+        parties = {actor.get("institution"), actor.get("on_behalf_of"), what.get("holder")}
+        parties |= {exchange.get("requester"), exchange.get("recipient")}
         assert "MSPBS" in parties, each["type"]
 
 

@@ -327,7 +327,8 @@ async def test_a_counter_referral_counts_once_in_order_and_only_from_the_recipie
     assert (same_key.status_code, same_key.json()) == (201, first.json())
     assert same_key.headers["idempotency-replayed"] == "true"
     twice = await reply(mine, accept)
-    assert (twice.status_code, twice.json()) == (200, {"id": mine, "state": "accepted"})
+    same = {"id": mine, "state": "accepted", "receipt": first.json()["receipt"]}
+    assert (twice.status_code, twice.json()) == (200, same)
     assert twice.headers["idempotency-replayed"] == "true"
     other = await reply(mine, accept | {"place": "Ñemby"}, key="k-accept")
     told = problem(other, 409, "idempotency-key-reused", secrets=["Ñemby"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,9 @@ def _make_key(path: Path) -> bytes:
     return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-_PATIENCE_S = 30.0
+_PATIENCE_S = 60.0
+# Well before a token ends another one is asked for.
+_TOKEN_KEPT_S = 240.0
 
 
 @dataclass(slots=True)
@@ -88,6 +91,15 @@ class Caller:
     client_id: str
     private_key: bytes
     token: str = ""
+    asked_at: float = 0.0
+
+    async def bearer(self) -> str:
+        """Return a token, asking for one first where there is none or it is some minutes old."""
+        now = time.monotonic()
+        if not self.token or (self.asked_at and now - self.asked_at > _TOKEN_KEPT_S):
+            self.token = await request_token(self.http, self.issuer, self.client_id, self.private_key)
+            self.asked_at = now
+        return self.token
 
     async def post(
         self, path: str, body: dict[str, Any] | bytes, *, key: str | None = None, media_type: str = "application/json"
@@ -105,9 +117,7 @@ class Caller:
         return await retry(self._post, path, body, key, media_type)
 
     async def _post(self, path: str, body: dict[str, Any] | bytes, key: str | None, media_type: str) -> httpx.Response:
-        if not self.token:
-            self.token = await request_token(self.http, self.issuer, self.client_id, self.private_key)
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": media_type}
+        headers = {"Authorization": f"Bearer {await self.bearer()}", "Content-Type": media_type}
         if key is not None:
             headers["Idempotency-Key"] = key
         if isinstance(body, bytes):
