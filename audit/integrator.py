@@ -212,13 +212,15 @@ class Integrator:
         """Number what waits, in the log of the year; return how many entries were numbered."""
         await self._open_log()
         total = 0
-        while rows := await waiting(self.driver):
-            for start in range(0, len(rows), GROUP):
-                await self.number(rows[start : start + GROUP])
-            total += len(rows)
-            if len(rows) < BACKLOG:
-                break
-        return total
+        while (numbered := await self._number_waiting()) >= BACKLOG:
+            total += numbered
+        return total + numbered
+
+    async def _number_waiting(self) -> int:
+        rows = await waiting(self.driver)
+        for start in range(0, len(rows), GROUP):
+            await self.number(rows[start : start + GROUP])
+        return len(rows)
 
     async def _open_log(self) -> None:
         """Make the log of the year if there is none; it begins with the last checkpoint of the one before."""
@@ -231,9 +233,8 @@ class Integrator:
                 await self.driver.execute(_NEW_TREE, (year,))
                 return
         # What waits still belongs to the old log: from here on its end is signed and nothing is added to it.
-        while rows := await waiting(self.driver):
-            for start in range(0, len(rows), GROUP):
-                await self.number(rows[start : start + GROUP])
+        while await self._number_waiting():
+            pass
         await self.sign_if_grown()
         async with self.driver.transaction(), self.driver.cursor(binary=True) as cursor:
             closed = await self._tree()
@@ -317,7 +318,11 @@ class Integrator:
                 raise LogBroken("the newest entry is missing")
             await cursor.execute("UPDATE audit.tree SET checkpoints = checkpoints + 1 WHERE log = %s", (tree.log,))
         # After the commit: a file ahead of the database would stop an honest log for ever.
-        self._signer.remember(tree.log, note)
+        try:
+            self._signer.remember(tree.log, note)
+        except OSError as error:
+            # The checkpoint is signed and stored; only a restored older copy would go unnoticed until it is mended.
+            _log.error("audit.signed_not_remembered", error=type(error).__name__)
         return True
 
     async def _require_remembered(self, log: int) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import typer
 
 from gateway.api.anomalies import explanation, report_json
-from gateway.cli.changes import ended, fail
+from gateway.cli.changes import ended, instant
 from gateway.cli.context import governance_of, open_context
 from gateway.cli.rights import Json, machine
 from gateway.cli.screen import json_line
@@ -28,7 +27,7 @@ def anomalies(
     as_json: Json = False,
 ) -> None:
     """Report on a period."""
-    report = ended(_read(_instant(since), _instant(until), institution))
+    report = ended(_read(instant(since), instant(until), institution))
     if as_json:
         typer.echo(json_line(report_json(report)))
         return
@@ -71,12 +70,3 @@ async def _read(since: datetime, until: datetime, institution: str | None) -> Re
             governance=governance_of(context), audit=context.audit, vault=context.vault, epochs=context.epochs
         )
         return await report.report(since, until, institution, machine())
-
-
-def _instant(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        fail(_("Se esperaba una hora como 2026-11-20T08:00, no {text}").format(text=printable(text)), 2)
-    # Without an offset it is the time on a clock in Asunción.
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=ZoneInfo("America/Asuncion"))

@@ -6,13 +6,11 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Annotated
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.table import Table
@@ -24,14 +22,14 @@ from gateway.api.audit import entry_json
 from gateway.auditing.exports import PROOF_SUFFIX, Exports
 from gateway.auditing.forms import Source, TooManyRows, cells
 from gateway.auditing.service import Asked, Auditing
-from gateway.cli.changes import ended, fail
+from gateway.cli.changes import ended, fail, instant
 from gateway.cli.context import Context, governance_of, open_context
 from gateway.cli.screen import cell, json_line, screen
 from gateway.registry.lookup import SubjectLookup
 from gateway.runtime import load_signer
 from gateway.standards.exports import form_of
 from gateway.witnesses.policy import policy_text
-from schemas.text import _, printable
+from schemas.text import _
 
 app = typer.Typer(add_completion=False)
 
@@ -87,20 +85,7 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help=_("Salida en JSON, con el detalle."))] = False,
 ) -> None:
     """Search the log."""
-    asked = Asked(
-        institution=institution,
-        user=user,
-        purpose=purpose,
-        basis=basis,
-        dataset=dataset,
-        subject=None if cedula is None else ("cedula", cedula),
-        referral=referral,
-        outcome=outcome,
-        type=kind,
-        withheld=withheld,
-        since=_instant(since),
-        until=_instant(until),
-    )
+    asked = _asked(institution, user, purpose, basis, dataset, cedula, referral, outcome, kind, withheld, since, until)
     page = ended(_searched(asked, _cursor(after), limit))
     if as_json:
         following = None if page.next is None else str(page.next)
@@ -134,20 +119,7 @@ def export(
     until: Until = None,
 ) -> None:
     """Export entries with their proof."""
-    asked = Asked(
-        institution=institution,
-        user=user,
-        purpose=purpose,
-        basis=basis,
-        dataset=dataset,
-        subject=None if cedula is None else ("cedula", cedula),
-        referral=referral,
-        outcome=outcome,
-        type=kind,
-        withheld=withheld,
-        since=_instant(since),
-        until=_instant(until),
-    )
+    asked = _asked(institution, user, purpose, basis, dataset, cedula, referral, outcome, kind, withheld, since, until)
     proof = out.with_name(out.name + PROOF_SUFFIX)
     for file in (out, proof):
         if file.exists():
@@ -159,6 +131,36 @@ def export(
     except AuditUnavailable:
         fail(_("La exportación no se pudo probar a tiempo y no se guardó: revise el registro y los testigos."), 1)
     typer.echo(_("{n} entradas en {out}; la prueba, en {proof}.").format(n=records, out=out, proof=proof))
+
+
+def _asked(
+    institution: str | None,
+    user: str | None,
+    purpose: str | None,
+    basis: str | None,
+    dataset: str | None,
+    cedula: str | None,
+    referral: str | None,
+    outcome: str | None,
+    kind: str | None,
+    withheld: str | None,
+    since: str | None,
+    until: str | None,
+) -> Asked:
+    return Asked(
+        institution=institution,
+        user=user,
+        purpose=purpose,
+        basis=basis,
+        dataset=dataset,
+        subject=None if cedula is None else ("cedula", cedula),
+        referral=referral,
+        outcome=outcome,
+        type=kind,
+        withheld=withheld,
+        since=None if since is None else instant(since),
+        until=None if until is None else instant(until),
+    )
 
 
 async def _searched(asked: Asked, after: Cursor | None, limit: int) -> Page:
@@ -227,14 +229,3 @@ def _cursor(given: str | None) -> Cursor | None:
         return None if given is None else read_cursor(given)
     except ValueError:
         fail(_("Siga con lo que dio la página anterior."), 2)
-
-
-def _instant(given: str | None) -> datetime | None:
-    if given is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(given)
-    except ValueError:
-        fail(_("Se esperaba una hora como 2026-11-20T08:00, no {text}").format(text=printable(given)), 2)
-    # Without an offset it is the time on a clock in Asunción.
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=ZoneInfo("America/Asuncion"))

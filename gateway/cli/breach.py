@@ -9,13 +9,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.table import Table
 
 from gateway.api.breaches import breach_json
-from gateway.cli.changes import fail, number
+from gateway.cli.changes import fail, instant, number
 from gateway.cli.context import Context, governance_of, open_context
 from gateway.cli.rights import Json, Number, ended, machine, read_text
 from gateway.cli.screen import cell, json_line, screen
@@ -57,9 +56,9 @@ def open_(
     new = NewBreach(
         kind=kind,
         what=read_text(what) or "",
-        since=_instant(since),
-        known_at=_instant(known_at),
-        until=None if until is None else _instant(until),
+        since=instant(since),
+        known_at=instant(known_at),
+        until=None if until is None else instant(until),
         party=institution,
         client=client,
         datasets=frozenset(dataset or ()),
@@ -111,7 +110,7 @@ def notified(
     as_json: Json = False,
 ) -> None:
     """Record a notification."""
-    which, moment = number(breach_id), None if at is None else _instant(at)
+    which, moment = number(breach_id), None if at is None else instant(at)
     _tell(_do(lambda breaches: breaches.telling(which, whom.value, moment)), as_json)
 
 
@@ -214,15 +213,6 @@ async def _all(institution: str | None) -> list[Breach]:
 async def _find(breach_id: UUID) -> Breach:
     async with open_context() as context:
         return await _breaches(context).find(breach_id, None)
-
-
-def _instant(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        fail(_("Se esperaba una hora como 2026-11-20T08:00, no {text}").format(text=printable(text)), 2)
-    # Without an offset it is the time on a clock in Asunción.
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=ZoneInfo("America/Asuncion"))
 
 
 def _tell(said: dict[str, Any], as_json: bool) -> None:

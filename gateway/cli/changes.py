@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
 from typing import Any, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
@@ -13,11 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway import errors
 from gateway.catalogue.service import institutions
 from gateway.cli.context import governance_of, open_context
+from gateway.clock import PARAGUAY
 from gateway.governance.refusals import refused
 from gateway.governance.service import Work
 from schemas.errors import InvalidIdentifier
 from schemas.ids import parse_uuid
-from schemas.text import _
+from schemas.text import _, printable
 
 _PART = 200
 
@@ -85,6 +87,15 @@ def number(text: str) -> UUID:
         return parse_uuid(text)
     except InvalidIdentifier:
         fail(_("El número es un UUID."), 2)
+
+
+def instant(text: str) -> datetime:
+    """Read a moment (ISO 8601) from the command line, without an offset in Paraguay's; ends the command when none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        fail(_("Se esperaba una hora como 2026-11-20T08:00, no {text}").format(text=printable(text)), 2)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=PARAGUAY)
 
 
 def fail(text: str, code: int) -> NoReturn:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from audit import integrator
 from gateway.cli.context import calm_collector
@@ -33,6 +34,25 @@ def serve(
 class Server(uvicorn.Server):
     """A server that ends with exit code 0 when it is asked to: the library would raise the signal again."""
 
+    @classmethod
+    def of(cls, app: ASGIApp, host: str, port: int) -> Server:
+        """Make the server of an application, with the limits that hold before a request is read."""
+        return cls(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                http="httptools",
+                lifespan="off",
+                log_level="warning",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=20,
+                h11_max_incomplete_event_size=16 * 1024,
+            )
+        )
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Finish the requests under way at SIGTERM or SIGINT."""
@@ -48,26 +68,13 @@ async def _serve(host: str, port: int) -> None:
 
     settings = load_settings()
     async with open_runtime(settings) as runtime:
-        config = uvicorn.Config(
-            create_app(runtime),
-            host=host,
-            port=port,
-            http="httptools",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=20,
-            h11_max_incomplete_event_size=16 * 1024,
-        )
         stop = asyncio.Event()
         running = integrator.run(runtime.database.engine, runtime.signer, runtime.audit, stop)
         integrating = asyncio.create_task(running)
         witnessing = asyncio.create_task(runtime.witnessing.run(stop))
         calm_collector()
         try:
-            await Server(config).serve()
+            await Server.of(create_app(runtime), host, port).serve()
         finally:
             stop.set()
             await integrating

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
-import uvicorn
 import uvloop
 from rich.table import Table
 from sqlalchemy import create_engine, pool
@@ -53,19 +52,8 @@ async def _serve(settings: Settings, host: str, port: int) -> None:
     from gateway.cli.serve import Server
 
     async with _opened(settings) as database:
-        config = uvicorn.Config(
-            create_witness(database, _witness(settings), utc_now),
-            host=host,
-            port=port,
-            http="httptools",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=20,
-        )
-        await Server(config).serve()
+        application = create_witness(database, _witness(settings), utc_now)
+        await Server.of(application, host, port).serve()
 
 
 @_logs.command(help=_("Atestiguar desde ahora los registros de estas claves de verificación."))
