@@ -52,9 +52,15 @@ def _restricted(request: Request, facts: SubjectFacts, policy: Policy, basis: st
 
 
 def _names(request: Request) -> list[str]:
-    """Under which names who asks may be barred from a case: institutions, and a person with their own token."""
+    """Under which names who would learn of a case may be barred from it: institutions, a person with their own token.
+
+    What is sent is learnt by its holder: the institution that receives it.
+    """
     caller = request.caller
-    return [caller.institution, request.requester, *([] if caller.person is None else [str(caller.person)])]
+    names = [caller.institution, request.requester]
+    if request.action == SEND:
+        names.append(request.holder)
+    return names if caller.person is None else [*names, str(caller.person)]
 
 
 def _may_be_unknown(request: Request, policy: Policy, basis: str) -> bool:

@@ -184,6 +184,11 @@ def _person_rules(tables: Tables) -> list[str]:
         _forbid("court-order", "context.person && principal.subject.court_order"),
         _forbid("barred", f"context.person && principal.subject.barred.containsAny({names})"),
         _forbid(
+            "barred-recipient",
+            'context.person && principal.verb == "referral.send"'
+            " && principal.subject.barred.contains(principal.holder)",
+        ),
+        _forbid(
             "export-ban",
             "context.person && principal.subject.export_ban",
             "principal.requester == principal.holder",

@@ -16,12 +16,12 @@ from rich.table import Table
 from adapters.simulator.population import SimHousehold
 from adapters.simulator.population import generate as simulate
 from gateway import evidence
-from gateway.catalogue import service as catalogue
 from gateway.cli.context import Context, open_context
 from gateway.cli.screen import screen
 from gateway.clock import local_day, utc_now
 from gateway.intake import population
 from gateway.registry.classify import classify
+from gateway.registry.rounds import StatusRounds
 from schemas.text import _
 
 app = typer.Typer(help=_("Población sintética."), no_args_is_help=True, add_completion=False)
@@ -58,7 +58,7 @@ async def _generate(persons: int, seed: int, progress: population.Progress) -> b
 async def register_population(
     context: Context, households: Iterable[SimHousehold], persons: int, seed: int, progress: population.Progress
 ) -> bool:
-    """Register a population with its entry in the log; False when it was there already."""
+    """Register a population with its entry in the log, and compute its status; False when it was there already."""
     at = utc_now()
     async with context.database.transaction() as connection:
         fresh = await population.load(
@@ -80,6 +80,8 @@ async def register_population(
                 what={"persons": persons, "seed": seed, "instrument": "synthetic-form"},
             )
             await context.audit.stage(connection, entry)
+    if fresh:
+        await StatusRounds(context.database, context.settings.data_dir).everybody("population")
     return fresh
 
 
@@ -102,8 +104,7 @@ async def _status() -> tuple[Counter[str], Counter[str]]:
     reached: Counter[str] = Counter()
     missing: Counter[str] = Counter()
     async with open_context() as context, context.database.connection() as connection:
-        services = await catalogue.services(connection)
-        async for item in classify(connection, services, local_day(utc_now())):
-            for each in item.status.services:
-                (reached if each.status == "protected" else missing)[each.service] += 1
+        async for item in classify(connection):
+            for code, state in item.services.items():
+                (reached if state == "protected" else missing)[code] += 1
     return reached, missing

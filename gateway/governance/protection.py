@@ -11,10 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consent import people
 from consent.models import Actor, Caller
+from consent.sameness import share
 from gateway import errors
 from gateway.catalogue.service import institutions
 from gateway.commands import Command, Done
 from gateway.governance.people import MANAGE, PROTECT, RECORD, Desk, Looked, Named, acting
+from gateway.registry.merging import same_persons
 from schemas.text import _
 
 
@@ -100,8 +102,13 @@ class Protection(Desk):
 
         async def work(connection: AsyncConnection, _actor: Actor, at: datetime) -> dict[str, Any]:
             who, mandate = await self.subject(connection, caller, named, at)
-            change = people.withdraw_objection if withdraw else people.object_to
-            return await change(connection, who.id, purpose, at=at) | acting(mandate)
+            same = await same_persons(connection, who.id)
+            if withdraw:
+                done = [await people.withdraw_objection(connection, each, purpose, at=at) for each in same]
+                return done[0] | {"changed": any(each["changed"] for each in done)} | acting(mandate)
+            said = await people.object_to(connection, who.id, purpose, at=at)
+            await share(connection, same)
+            return said | acting(mandate)
 
         return await self.do(caller, RECORD, work)
 
@@ -121,15 +128,24 @@ class Protection(Desk):
 
         async def work(connection: AsyncConnection, actor: Actor, at: datetime) -> dict[str, Any]:
             who, _mandate = await self.subject(connection, caller, change.subject, at)
-            target = await self._target(connection, caller, change, at)
+            targets = await self._targets(connection, caller, change, at)
+            same = await same_persons(connection, who.id)
             kind, reference = change.kind, change.reference
             if lift:
                 by = actor.institution
-                return await people.lift_flag(
-                    connection, who.id, kind, at=at, target=target, reference=reference, by=by
-                )
-            by = actor.institution or ""
-            return await people.set_flag(connection, who.id, kind, at=at, target=target, reference=reference, by=by)
+                done = [
+                    await people.lift_flag(connection, each, kind, at=at, target=target, reference=reference, by=by)
+                    for each in same
+                    for target in targets
+                ]
+                return done[0] | {"changed": any(each["changed"] for each in done)}
+            set_by = actor.institution or ""
+            done = [
+                await people.set_flag(connection, who.id, kind, at=at, target=target, reference=reference, by=set_by)
+                for target in targets
+            ]
+            await share(connection, same)
+            return done[0]
 
         return await self.do(caller, PROTECT, work)
 
@@ -153,19 +169,20 @@ class Protection(Desk):
 
         return await self.look(caller, PROTECT, "protection.read", read)
 
-    async def _target(
+    async def _targets(
         self, connection: AsyncConnection, caller: Caller | None, change: FlagChange, at: datetime
-    ) -> str:
+    ) -> list[str]:
+        """Return the target as the flag has it; a person has one for each id that leads to them, their own first."""
         if change.institution is not None:
             known = await institutions(connection)
             if change.institution not in known:
                 detail = _("La institución no existe en el catálogo.")
                 raise errors.BadRequest("unknown-code", pointer="/target/institution", allowed=known, detail=detail)
-            return change.institution
+            return [change.institution]
         if change.person is None:
-            return ""
+            return [""]
         other, _mandate = await self.subject(connection, caller, change.person, at, pointer="/target/person")
-        return str(other.id)
+        return [str(each) for each in await same_persons(connection, other.id)]
 
 
 def _mandate_json(mandate: people.Mandate, acts: bool) -> dict[str, Any]:

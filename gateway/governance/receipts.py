@@ -22,6 +22,8 @@ _EXCHANGED = frozenset(
         "referral.sending",
         "referral.transmitted",
         "referral.undelivered",
+        "referral.claimed",
+        "referral.step",
         "counterreferral.received",
         "register.intent",
         "register.taken",

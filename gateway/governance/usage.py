@@ -29,6 +29,7 @@ from gateway.governance.emergencies import DELAYING_REASONS
 from gateway.governance.people import PROTECT, Desk, Named
 from gateway.governance.service import Governance
 from gateway.governance.usage_words import Row, is_own, labels_of, labels_of_fields, row_of
+from gateway.registry.merging import same_persons
 from gateway.registry.models import PersonRef
 from gateway.vault import Vault
 from schemas.text import _
@@ -41,7 +42,7 @@ _REGISTERS, _MOST_REGISTERS = "register.taken", 50
 _GUARDED_LABELS = frozenset({"violence", "child-protection"})
 _PROTECTING = frozenset({people.SEALED, people.COURT_ORDER, people.AGGRESSOR})
 # A review names its emergency alone: what that was about stands here.
-_GLASSES = text("SELECT id, reason, dataset, fields FROM consent.break_glass WHERE subject = :subject")
+_GLASSES = text("SELECT id, reason, dataset, fields FROM consent.break_glass WHERE subject = ANY(:subjects)")
 # Much longer than a producer has to answer: what came of an intent is looked for so long after it.
 _ANSWERED_WITHIN = timedelta(minutes=10)
 
@@ -180,7 +181,8 @@ class Usage(Desk):
     ) -> tuple[dict[str, Any], Counter[str]]:
         flags = await people.flags_of(connection, reader.who.id)
         protected = min((flag.since for flag in flags if flag.kind in _PROTECTING), default=None)
-        glasses = await _guarded_glasses(connection, reader.who.id)
+        same = await same_persons(connection, reader.who.id)
+        glasses = await _guarded_glasses(connection, same)
         rows: list[Row] = []
         hidden: Counter[str] = Counter()
         answered: set[str] = set()
@@ -188,7 +190,7 @@ class Usage(Desk):
         uses = uses_of(
             connection,
             self._epochs,
-            reader.who.id,
+            same,
             before=None if asked.after is None else _a_while_after(asked.after),
             since=asked.since,
             until=None if asked.until is None else asked.until + _ANSWERED_WITHIN,
@@ -255,9 +257,9 @@ def _hiding(use: Use, reader: _Reader, protected: datetime | None, at: datetime,
     return "delayed" if guarded and use.at + REVIEW_WITHIN > at else None
 
 
-async def _guarded_glasses(connection: AsyncConnection, person: UUID) -> frozenset[str]:
+async def _guarded_glasses(connection: AsyncConnection, same: list[UUID]) -> frozenset[str]:
     """Return the emergencies about a person that tell of violence or of a child in danger."""
-    found = await connection.execute(_GLASSES, {"subject": person})
+    found = await connection.execute(_GLASSES, {"subjects": same})
     return frozenset(
         str(row.id)
         for row in found

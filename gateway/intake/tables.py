@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Index,
     Integer,
@@ -67,6 +68,7 @@ register_file = Table(
     Column("rejects_bytes", BigInteger, nullable=False, server_default="0", comment="of the file of rejects"),
     Column("started_at", DateTime(timezone=True), nullable=False),
     Column("finished_at", DateTime(timezone=True)),
+    Column("crossed", Integer, nullable=False, server_default="0", comment="number of the last row made into facts"),
     UniqueConstraint("adapter", "dataset", "sha256"),
     CheckConstraint("state IN ('taking', 'taken', 'refused', 'replaced')", name="register_file_state"),
 )
@@ -80,4 +82,20 @@ register_row = Table(
     Column("subject", LargeBinary, nullable=False, comment="blind index"),
     Column("content", LargeBinary, nullable=False, comment="JSON list of values, then codes as they came"),
     Index("register_row_subject", "subject"),
+)
+
+form = Table(
+    "form",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("number", Text, comment="which the source gave it; null once erased"),
+    Column("observed_on", Date, nullable=False),
+    Column("household_id", Uuid, index=True),
+    Column("community_id", Uuid, index=True),
+    Column("texts", LargeBinary, comment="address and notes; null once erased"),
+    Column("recorded_at", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("source", "number"),
+    CheckConstraint("kind IN ('full', 'simplified', 'community')", name="form_kind"),
 )

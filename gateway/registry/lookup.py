@@ -21,19 +21,26 @@ from gateway.vault import Vault
 _GROUP = 200
 _BOUND = 10_000
 _PERSON = "p.id, p.household_id, p.birth_date, p.deceased_on, p.sex, p.department, p.district, p.attributes"
+# Somebody found to be another person is that person.
 _BY_INDEX = f"""
 SELECT asked.at, {_PERSON}
 FROM unnest(%s::text[], %s::bytea[]) WITH ORDINALITY AS asked (system, blind_index, at)
 JOIN siis.person_identifier AS i ON i.system = asked.system AND i.blind_index = asked.blind_index
-JOIN siis.person AS p ON p.id = i.person_id
+JOIN siis.person AS known ON known.id = i.person_id
+JOIN siis.person AS p ON p.id = coalesce(known.merged_into, known.id)
 """  # noqa: S608
 _BY_ID = f"""
 SELECT asked.at, {_PERSON}
 FROM unnest(%s::uuid[]) WITH ORDINALITY AS asked (id, at)
-JOIN siis.person AS p ON p.id = asked.id AND p.names IS NOT NULL
+JOIN siis.person AS known ON known.id = asked.id
+JOIN siis.person AS p ON p.id = coalesce(known.merged_into, known.id) AND p.names IS NOT NULL
 """  # noqa: S608
 
-_OTHER = "SELECT id, value FROM siis.person_identifier WHERE person_id = %s AND system = %s ORDER BY id LIMIT 1"
+# Their own before that of somebody found to be them.
+_OTHER = """
+SELECT i.id, i.value FROM siis.person AS p JOIN siis.person_identifier AS i ON i.person_id = p.id AND i.system = %s
+WHERE p.id = %s OR p.merged_into = %s ORDER BY p.id <> %s, i.id LIMIT 1
+"""
 
 Subject = tuple[PersonRef | None, SubjectFacts]
 
@@ -58,7 +65,8 @@ class SubjectLookup:
         """Return a person's identifier in another system, the one registered first, or None."""
         try:
             async with self._connection as driver:
-                cursor = await within_budget(driver.execute(_OTHER, (person_id, system), binary=True))
+                values = (system, person_id, person_id, person_id)
+                cursor = await within_budget(driver.execute(_OTHER, values, binary=True))
                 row = await cursor.fetchone()
         except (SQLAlchemyError, psycopg.Error, OSError, TimeoutError) as error:
             raise AuditUnavailable("subjects could not be looked up") from error

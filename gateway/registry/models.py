@@ -66,28 +66,56 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """The status of one service that applies to a unit: ``protected``, ``unprotected`` or ``unknown``, and why."""
+    """The status of one service that applies to a unit (code list ``protection-states``), and why.
+
+    ``fact``: the one that counts. ``rule`` (code list ``status-rules``): why that one. ``core``: whether the service is
+    of the core package, which alone decides whether the protection is concurrent.
+    """
 
     service: str
     category: str
     status: str
     fact: Fact | None
+    rule: str
+    core: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class ProtectionStatus:
-    """All services that apply to a unit on a day; concurrent when every one of them is protected."""
+    """All services that apply to a unit on a day; concurrent when every one of the core package is protected.
+
+    ``category``: by age, or the kind of unit. ``categories``: all that the unit is in; a pregnant woman is in two.
+    ``due_on``: the first later day on which time alone may change any of it.
+    """
 
     unit: str
     category: str | None
     services: tuple[ServiceStatus, ...]
+    categories: tuple[str, ...] = ()
+    due_on: date | None = None
 
     @property
     def concurrent(self) -> bool:
-        """Whether every applicable service is reached (False when none applies)."""
-        return bool(self.services) and all(item.status == "protected" for item in self.services)
+        """Whether every applicable service of the core package is reached (False when none applies)."""
+        return _all_reached([item for item in self.services if item.core])
+
+    @property
+    def applicable_in(self) -> tuple[str, ...]:
+        """The categories in which a service of the core package applies."""
+        core = {item.category for item in self.services if item.core}
+        return tuple(code for code in self.categories if code in core)
+
+    @property
+    def concurrent_in(self) -> tuple[str, ...]:
+        """The categories in which every applicable service of the core package is reached."""
+        core = [item for item in self.services if item.core]
+        return tuple(code for code in self.categories if _all_reached([item for item in core if item.category == code]))
 
     @property
     def gaps(self) -> tuple[str, ...]:
         """Codes of the applicable services that are not known to be reached."""
         return tuple(item.service for item in self.services if item.status != "protected")
+
+
+def _all_reached(services: list[ServiceStatus]) -> bool:
+    return bool(services) and all(item.status == "protected" for item in services)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from audit.models import Receipt
 from audit.service import AuditLog
 from consent.decision import decide
@@ -20,7 +22,8 @@ from gateway.database import Database
 from gateway.lawful import require_codes
 from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
-from gateway.registry.models import ProtectionStatus
+from gateway.registry.models import PersonRef, ProtectionStatus
+from gateway.registry.status import status_on
 from gateway.vault import Vault
 from gateway.witnesses.quorum import NO_WITNESSES, Quorum, refuse_while_stopped
 from schemas.codes import code_list
@@ -94,9 +97,7 @@ class StatusService:
             decision = decide(request, facts, self._policies.current, self._volume.used)
             answer: dict[str, Any] = {}
             if decision.permit is not None and who is not None:
-                services = await catalogue.services(connection)
-                own, household = await registry.protection_of(connection, services, who, day)
-                answer = _answer(own, household, day)
+                answer = await _answer(connection, who, day, at)
         permitted = bool(answer)
         if permitted:
             self._volume.count(decision)
@@ -116,27 +117,42 @@ class StatusService:
         return {name: part for name, part in answer.items() if name in decision.released}, receipt
 
 
-def _answer(own: ProtectionStatus, household: ProtectionStatus | None, day: date) -> dict[str, Any]:
+async def _answer(connection: AsyncConnection, who: PersonRef, day: date, at: datetime) -> dict[str, Any]:
+    """Return the status; of a past day, what was computed by then, where anything was (``computed_at`` says when)."""
+    own: ProtectionStatus
+    household: ProtectionStatus | None
+    past = await status_on(connection, who.id, day) if day < local_day(at) else None
+    if past is not None:
+        home = None if who.household_id is None else await status_on(connection, who.household_id, day)
+        own, household, computed_at = past.status, None if home is None else home.status, past.at
+    else:
+        services = await catalogue.services(connection)
+        own, household = await registry.protection_of(connection, services, who, day)
+        computed_at = at
     return {
         "on": day.isoformat(),
+        "computed_at": computed_at.isoformat(),
         "category": own.category,
-        "services": _services(own),
+        "services": _services(own, day),
         "concurrent": own.concurrent,
         "household": None
         if household is None
-        else {"services": _services(household), "concurrent": household.concurrent},
+        else {"services": _services(household, day), "concurrent": household.concurrent},
     }
 
 
-def _services(status: ProtectionStatus) -> list[dict[str, Any]]:
+def _services(status: ProtectionStatus, day: date) -> list[dict[str, Any]]:
     return [
         {
             "service": item.service,
             "category": item.category,
+            "core": item.core,
             "status": item.status,
+            "rule": item.rule,
             "source": None if item.fact is None else item.fact.source,
             "instrument": None if item.fact is None else item.fact.instrument,
             "observed_on": None if item.fact is None else item.fact.observed_on.isoformat(),
+            "days_old": None if item.fact is None else (day - item.fact.observed_on).days,
         }
         for item in status.services
     ]

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, insert, select
+from sqlalchemy import ColumnElement, Select, func, insert, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.catalogue.models import Service
 from gateway.database import driver_connection
-from gateway.registry.models import Fact, NewPerson, PersonDetails, PersonRef, ProtectionStatus
+from gateway.registry.local_ids import LOCAL, parse_local_id
+from gateway.registry.models import NewPerson, PersonDetails, PersonRef, ProtectionStatus
+from gateway.registry.observations import Origin, Unit
 from gateway.registry.protection import household_status, person_status
 from gateway.registry.tables import fact, household, person, person_identifier
+from gateway.registry.units import facts_of
 from gateway.vault import Vault
 from schemas.errors import InvalidIdentifier
 from schemas.ids import parse_cedula, parse_ruc, parse_uuid, uuid7
@@ -33,8 +36,12 @@ _REF = (
 )
 
 
+# Somebody found to be another person is that person: whatever identifier is asked for, they are who is found.
+_ASKED = person.alias("asked")
+_IS_THEM = person.c.id == func.coalesce(_ASKED.c.merged_into, _ASKED.c.id)
+
 # Identifiers that decide who somebody is; one value each per person.
-NATIONAL = frozenset({"cedula", "ruc", "siis"})
+NATIONAL = frozenset({"cedula", "ruc", "siis", LOCAL})
 
 
 def normalise(system: str, value: str) -> str:
@@ -45,6 +52,8 @@ def normalise(system: str, value: str) -> str:
         return parse_ruc(value)
     if system == "siis":
         return str(parse_uuid(value))
+    if system == LOCAL:
+        return parse_local_id(value)
     text = value.strip()
     if not text or any(ord(c) < 32 for c in text):
         raise InvalidIdentifier(system)
@@ -52,34 +61,59 @@ def normalise(system: str, value: str) -> str:
 
 
 async def find_person(connection: AsyncConnection, vault: Vault, system: str, value: str) -> PersonRef | None:
-    """Return the person with an identifier (already normalised), or None."""
+    """Return the person with an identifier (already normalised), or whom that one was found to be; None: nobody."""
     query: Select[Any]
     if system == "siis":
         # Of somebody erased the row is left, as that of nobody.
-        query = select(*_REF).where(person.c.id == UUID(value), person.c.names.is_not(None))
+        query = select(*_REF).join(_ASKED, _IS_THEM).where(_ASKED.c.id == UUID(value), person.c.names.is_not(None))
     else:
         query = (
             select(*_REF)
-            .join(person_identifier, person_identifier.c.person_id == person.c.id)
+            .join(_ASKED, _IS_THEM)
+            .join(person_identifier, person_identifier.c.person_id == _ASKED.c.id)
             .where(person_identifier.c.system == system, person_identifier.c.blind_index == vault.index(system, value))
         )
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else PersonRef(*row)
 
 
+async def find_persons(
+    connection: AsyncConnection, vault: Vault, system: str, values: Collection[str]
+) -> dict[str, PersonRef]:
+    """Return the persons that :func:`find_person` finds under identifiers of one system; the unknown are left out."""
+    indexes = {vault.index(system, value): value for value in values}
+    rows = await connection.execute(
+        select(person_identifier.c.blind_index, *_REF)
+        .join(_ASKED, person_identifier.c.person_id == _ASKED.c.id)
+        .join(person, _IS_THEM)
+        .where(person_identifier.c.system == system, person_identifier.c.blind_index.in_(list(indexes)))
+    )
+    return {indexes[bytes(row.blind_index)]: PersonRef(*row[1:]) for row in rows}
+
+
 async def person_details(connection: AsyncConnection, vault: Vault, person_id: UUID) -> PersonDetails | None:
-    """Return a person with names and identifiers decrypted, or None; None also for somebody erased."""
-    row = (await connection.execute(select(*_REF, person.c.names).where(person.c.id == person_id))).one_or_none()
+    """Return a person with names and identifiers decrypted, or None; None also for somebody erased.
+
+    Somebody found to be another person is that person, who has the identifiers of everybody found to be them.
+    """
+    found = select(*_REF, person.c.names).join(_ASKED, _IS_THEM).where(_ASKED.c.id == person_id)
+    row = (await connection.execute(found)).one_or_none()
     if row is None or row.names is None:
         return None
-    names = json.loads(vault.open("person.names", person_id, row.names))
+    names = json.loads(vault.open("person.names", row.id, row.names))
     rows = await connection.execute(
         select(person_identifier.c.id, person_identifier.c.system, person_identifier.c.value)
-        .where(person_identifier.c.person_id == person_id)
-        .order_by(person_identifier.c.id)
+        .join(person, person_identifier.c.person_id == person.c.id)
+        .where(is_or_became(row.id))
+        .order_by(person.c.id != row.id, person_identifier.c.id)
     )
     identifiers = tuple((item.system, vault.open("person_identifier.value", item.id, item.value)) for item in rows)
     return PersonDetails(PersonRef(*row[: len(_REF)]), names["given_names"], names["surnames"], identifiers)
+
+
+def is_or_became(person_id: UUID) -> ColumnElement[bool]:
+    """Return the condition on ``person`` of the rows of a person and of everybody found to be them."""
+    return or_(person.c.id == person_id, person.c.merged_into == person_id)
 
 
 async def register(connection: AsyncConnection, vault: Vault, persons: Sequence[NewPerson]) -> None:
@@ -182,31 +216,59 @@ async def record_fact(
     return fact_id
 
 
+async def record_facts(
+    connection: AsyncConnection, received: Mapping[Unit, Mapping[str, bool]], origin: Origin, at: datetime
+) -> int:
+    """Add facts of units (service code: whether they receive it) of one origin, and return how many."""
+    rows = [
+        {
+            "id": uuid7(),
+            "person_id": unit.id if unit.kind == "person" else None,
+            "household_id": unit.id if unit.kind == "household" else None,
+            "community_id": unit.id if unit.kind == "community" else None,
+            "service": service,
+            "protected": protected,
+            "source": origin.source,
+            "instrument": origin.instrument,
+            "observed_on": origin.observed_on,
+            "recorded_at": at,
+            "form_id": origin.form_id,
+        }
+        for unit, services in received.items()
+        for service, protected in services.items()
+    ]
+    if rows:
+        await connection.execute(insert(fact), rows)
+    return len(rows)
+
+
+def unit_of(service: Service, who: PersonRef) -> Unit:
+    """Return whom a fact about a service and a person is about: the person, or their household."""
+    if "household" in service.categories and who.household_id is not None:
+        return Unit("household", who.household_id)
+    return Unit("person", who.id)
+
+
+async def identifiers_of(
+    connection: AsyncConnection, vault: Vault, persons: Collection[UUID], system: str
+) -> dict[UUID, str]:
+    """Return the identifiers that persons have in one system, decrypted."""
+    rows = await connection.execute(
+        select(person_identifier.c.id, person_identifier.c.person_id, person_identifier.c.value).where(
+            person_identifier.c.person_id.in_(list(persons)), person_identifier.c.system == system
+        )
+    )
+    return {row.person_id: vault.open("person_identifier.value", row.id, row.value) for row in rows}
+
+
 async def protection_of(
     connection: AsyncConnection, services: dict[str, Service], who: PersonRef, day: date
 ) -> tuple[ProtectionStatus, ProtectionStatus | None]:
     """Return the protection status of a person, and of the household if the person has one, on a day."""
-    personal = [_fact(row) for row in await connection.execute(_facts().where(fact.c.person_id == who.id))]
-    own = person_status(who, services, personal, day)
+    homes = [] if who.household_id is None else [who.household_id]
+    facts = await facts_of(connection, [who.id], homes)
+    own = person_status(who, services, facts.get(who.id, ()), day)
     if who.household_id is None:
         return own, None
     attributes = await connection.scalar(select(household.c.attributes).where(household.c.id == who.household_id))
-    shared = [_fact(row) for row in await connection.execute(_facts().where(fact.c.household_id == who.household_id))]
-    return own, household_status(attributes or {}, services, shared, day)
-
-
-def _facts() -> Select[Any]:
-    return select(
-        fact.c.id,
-        fact.c.service,
-        fact.c.protected,
-        fact.c.source,
-        fact.c.instrument,
-        fact.c.observed_on,
-        fact.c.recorded_at,
-        fact.c.referral_id,
-    )
-
-
-def _fact(row: Row[Any]) -> Fact:
-    return Fact(**row._mapping)
+    return own, household_status(attributes or {}, services, facts.get(who.household_id, ()), day)

@@ -125,6 +125,8 @@ DENIALS: list[tuple[str, Request, SubjectFacts, Policy]] = [
         person(barred=frozenset({"MITIC"})),
         policy(assignments=MEDIATING),
     ),
+    # What is sent is learnt by who receives it.
+    ("barred", REFERRAL, person(barred=frozenset({"MDS"})), policy(SERVICE)),
     ("export-ban", request(), person(export_ban=True), policy()),
     ("objection", request(), person(objections=frozenset({"service-provision"})), policy()),
     ("restricted", request(), person(restrictions=(RestrictionFact("", "", AT.date()),)), policy()),

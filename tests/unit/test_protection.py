@@ -10,7 +10,7 @@ import pytest
 
 from gateway.catalogue.models import Service
 from gateway.registry.models import Fact, PersonRef
-from gateway.registry.protection import household_status, person_status
+from gateway.registry.protection import community_status, household_status, person_status
 from schemas.ages import age_on, category_of
 from schemas.codes import code_list
 from schemas.ids import uuid7
@@ -25,6 +25,8 @@ SERVICES = {
         requires=spec.get("requires"),
         from_age=spec.get("from_age"),
         response_days=spec["response_days"],
+        to_age=spec.get("to_age"),
+        coverage_days=spec.get("coverage_days"),
     )
     for code, spec in code_list("services").items()
 }
@@ -35,8 +37,13 @@ def person(birth_date: date | None, **attributes: Any) -> PersonRef:
     return PersonRef(UUID(int=1), None, birth_date, dead, "F", "11", "1101", attributes)
 
 
-def fact(service: str, protected: bool, on: date, at: int = 0) -> Fact:
-    return Fact(uuid7(), service, protected, "UTGS", "form", on, datetime(2026, 1, 1, at, tzinfo=UTC), None)
+def fact(service: str, protected: bool, on: date, at: int = 0, instrument: str = "fips") -> Fact:
+    return Fact(uuid7(), service, protected, "UTGS", instrument, on, datetime(2026, 1, 1, at, tzinfo=UTC), None)
+
+
+def service(code: str, *categories: str, **more: Any) -> Service:
+    given = {"requires": None, "from_age": None, "response_days": 1, **more}
+    return Service(code=code, institution="MSPBS", names={}, categories=frozenset(categories), **given)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +127,100 @@ def test_the_dead_need_no_service() -> None:
 def test_a_poor_household_needs_tekopora() -> None:
     assert household_status({"poverty": True}, SERVICES, (), TODAY).gaps == ("tekopora",)
     assert household_status({}, SERVICES, (), TODAY).gaps == ()
+
+
+@pytest.mark.parametrize(
+    ("facts", "status", "rule"),
+    [
+        ([], "unknown", "no-fact"),
+        ([fact("vaccination", True, TODAY)], "protected", "only-fact"),
+        ([fact("vaccination", True, TODAY), fact("vaccination", False, date(2026, 1, 1))], "protected", "newest"),
+        (
+            [fact("vaccination", True, TODAY), fact("vaccination", False, TODAY, instrument="counter-referral")],
+            "unprotected",
+            "instrument",
+        ),
+        (
+            [
+                fact("vaccination", False, TODAY, 3),
+                fact("vaccination", True, TODAY, 9),
+                fact("vaccination", False, TODAY, 5, instrument="of no list"),
+            ],
+            "protected",
+            "recorded-last",
+        ),
+        (
+            [fact("vaccination", False, date(2026, 1, 1)), fact("vaccination", True, date(2025, 1, 1), 9)],
+            "unprotected",
+            "newest",
+        ),
+    ],
+)
+def test_each_answer_says_by_which_rule_its_fact_counts(facts: list[Fact], status: str, rule: str) -> None:
+    found = person_status(person(date(2023, 5, 1)), {"vaccination": SERVICES["vaccination"]}, facts, TODAY)
+    assert [(item.status, item.rule) for item in found.services] == [(status, rule)]
+
+
+def test_a_delivery_protects_for_as_many_days_as_the_catalogue_says() -> None:
+    services = {"check": service("check", "age-0-4", coverage_days=30)}
+    facts = [fact("check", True, date(2026, 10, 1))]
+
+    def status(day: date) -> tuple[str, date | None]:
+        found = person_status(person(date(2023, 5, 1)), services, facts, day)
+        return found.services[0].status, found.due_on
+
+    assert status(date(2026, 10, 31)) == ("protected", date(2026, 11, 1))
+    assert status(date(2026, 11, 1)) == ("expired", date(2028, 5, 1))
+    assert status(date(2026, 9, 30)) == ("unknown", date(2026, 10, 1))
+
+
+@pytest.mark.parametrize(
+    ("born", "marks", "categories"),
+    [
+        (date(2026, 11, 22), {}, ("at-birth", "age-0-4")),
+        (date(2025, 11, 23), {}, ("at-birth", "age-0-4")),
+        (date(2025, 11, 22), {}, ("age-0-4",)),
+        (date(2010, 1, 1), {"pregnant": True}, ("before-birth", "age-14-17")),
+        (date(2010, 1, 1), {"pregnant": "no"}, ("age-14-17",)),
+        (None, {"pregnant": True}, ("before-birth",)),
+        (date(2027, 1, 1), {}, ()),
+    ],
+)
+def test_who_is_in_which_categories(born: date | None, marks: dict[str, Any], categories: tuple[str, ...]) -> None:
+    assert person_status(person(born, **marks), SERVICES, (), TODAY).categories == categories
+
+
+def test_only_core_services_decide_whether_protection_is_concurrent_and_in_each_category_for_itself() -> None:
+    services = {
+        "birth": service("birth", "at-birth"),
+        "growth": service("growth", "age-0-4"),
+        "play": service("play", "age-0-4", outside_core=frozenset({"age-0-4"})),
+    }
+    baby = person(date(2026, 10, 1))
+    status = person_status(baby, services, [fact("growth", True, TODAY)], TODAY)
+    assert (status.concurrent, status.applicable_in, status.concurrent_in) == (
+        False,
+        ("at-birth", "age-0-4"),
+        ("age-0-4",),
+    )
+    assert set(status.gaps) == {"birth", "play"}
+    assert person_status(baby, services, [fact("growth", True, TODAY), fact("birth", True, TODAY)], TODAY).concurrent
+
+
+def test_ages_bound_a_service_on_both_sides_and_say_when_that_changes() -> None:
+    services = {"young": service("young", "age-14-17", "age-18-29", from_age=16, to_age=20)}
+
+    def applies(born: date) -> tuple[bool, date | None]:
+        found = person_status(person(born), services, (), TODAY)
+        return bool(found.services), found.due_on
+
+    assert applies(date(2010, 11, 23)) == (False, date(2026, 11, 23))
+    assert applies(date(2010, 11, 22)) == (True, date(2028, 11, 22))
+    assert applies(date(2005, 11, 23)) == (True, date(2026, 11, 23))
+    assert applies(date(2005, 11, 22)) == (False, date(2035, 11, 22))
+
+
+def test_a_community_needs_the_services_of_communities() -> None:
+    services = {"road": service("road", "community"), "cash": service("cash", "household", requires="poverty")}
+    found = community_status({"poverty": True}, services, [fact("road", False, TODAY)], TODAY)
+    assert [(item.service, item.status) for item in found.services] == [("road", "unprotected")]
