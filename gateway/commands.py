@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.models import RECEIPT_HEADER
 from audit.models import Receipt
 from gateway import errors, evidence
-from gateway.database import metadata
+from gateway.database import Prepared, metadata
 from schemas.canonical import sha256
 
 idempotency = Table(
@@ -28,12 +28,13 @@ idempotency = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
-# Statements of the accepting path are built once: building them costs as much as running them.
-_REMEMBER = insert(idempotency)
-_REMEMBERED = select(idempotency.c.request_sha256, idempotency.c.status, idempotency.c.answer).where(
-    idempotency.c.client_id == bindparam("client"), idempotency.c.key == bindparam("key")
+_REMEMBER = Prepared(insert(idempotency), ("client_id", "key", "request_sha256", "status", "answer"))
+_REMEMBERED = Prepared(
+    select(idempotency.c.request_sha256, idempotency.c.status, idempotency.c.answer).where(
+        idempotency.c.client_id == bindparam("client"), idempotency.c.key == bindparam("key")
+    )
 )
-_LOCK_KEY = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5112))")
+_LOCK_KEY = Prepared(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5112))"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,15 @@ async def remembered(connection: AsyncConnection, command: Command) -> Done | No
 
     Takes a lock on the key until the transaction ends, so two commands with one key run one after the other.
     """
-    await connection.execute(_LOCK_KEY, {"name": f"{command.client_id}\x1f{command.key}"})
-    asked = {"client": command.client_id, "key": command.key}
-    row = (await connection.execute(_REMEMBERED, asked)).one_or_none()
+    await _LOCK_KEY.run(connection, {"name": f"{command.client_id}\x1f{command.key}"})
+    found = await _REMEMBERED.run(connection, {"client": command.client_id, "key": command.key})
+    row = await found.fetchone()
     if row is None:
         return None
-    if bytes(row.request_sha256) != sha256(command.body):
+    request_sha256, status, answer = row
+    if request_sha256 != sha256(command.body):
         raise errors.Conflict("idempotency-key-reused")
-    return Done(row.status, row.answer, replayed=True)
+    return Done(status, answer, replayed=True)
 
 
 async def remember(connection: AsyncConnection, command: Command, done: Done) -> None:
@@ -78,7 +80,7 @@ async def remember(connection: AsyncConnection, command: Command, done: Done) ->
         "status": done.status,
         "answer": done.answer,
     }
-    await connection.execute(_REMEMBER, row)
+    await _REMEMBER.run(connection, row)
 
 
 def receipt_json(receipt: Receipt) -> dict[str, str]:

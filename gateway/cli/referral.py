@@ -157,6 +157,13 @@ def _label(item: ReferralEvent) -> str:
         "dead_letter": _("Espera a una persona"),
         "withheld": _("Retenida"),
         "review": _("Revisión"),
+        "requester_note": _("Nota de quien refirió"),
+        "split": _("Repartida en más partes"),
+        "given_up": _("Entrega abandonada por una persona"),
+        "replayed": _("Entrega repetida por una persona"),
+        "reminder": _("Recordatorio antes del vencimiento"),
+        "overdue": _("Venció el plazo de respuesta"),
+        "escalated": _("Avisada a quienes deben ocuparse"),
     }
     text = ours.get(item.type) or label("referral-events", item.type)
     return text + (_(" (supuesta)") if item.synthesised else "")

@@ -1,12 +1,13 @@
 """The states of a referral and the one next state per (state, event).
 
-Source: BSeR 2.0.0-ballot harmonised state transitions (HL7/bser, 34 rows), with three additions of ours: ``created``
-before the message is transmitted, ``5.1 active`` completed by an outcome, and an outcome of a referral whose
-acceptance nobody reported (the acceptance is synthesised and marked, see :func:`path`).
+Source: BSeR 2.0.0-ballot harmonised state transitions (HL7/bser, 34 rows) in :data:`BSER`; what it leaves out and
+Gravity SDOH Clinical Care 3.0.0 or our users need is in :data:`ADDITIONS`. An outcome of a referral whose acceptance
+nobody reported gets the acceptance synthesised and marked, see :func:`path`.
 """
 
 from __future__ import annotations
 
+OPEN = "open"
 CREATED = "created"
 RECEIVED = "received"
 ACCEPTED = "accepted"
@@ -16,6 +17,7 @@ SCHEDULED = "scheduled"
 UNATTENDED = "unattended"
 APPOINTMENT_CANCELLED = "appointment_cancelled"
 EVENT_DONE = "event_done"
+ON_HOLD = "on_hold"
 CANCEL_REQUESTED = "cancel_requested"
 CANCELLED = "cancelled"
 COMPLETED = "completed"
@@ -24,6 +26,7 @@ TERMINAL = frozenset({REJECTED, CANCELLED, COMPLETED})
 
 # BSeR business status codes, for faces that need them.
 BUSINESS_STATUS = {
+    OPEN: "1.0",
     CREATED: "1.0",
     RECEIVED: "2.0",
     ACCEPTED: "3.0",
@@ -33,12 +36,16 @@ BUSINESS_STATUS = {
     UNATTENDED: "5.1.2",
     APPOINTMENT_CANCELLED: "5.1.3",
     EVENT_DONE: "5.1.4",
+    ON_HOLD: "5.1",
     CANCEL_REQUESTED: "5.2",
     CANCELLED: "6.0",
     COMPLETED: "7.0",
 }
 
-_ROWS: dict[str, dict[str, str]] = {
+_Rows = dict[str, dict[str, str]]
+
+# Rows 31 and 32 of the drawing (accepted, then 5.1 without its detail) are what the addition ``start`` reports.
+BSER: _Rows = {
     CREATED: {"send": RECEIVED},
     RECEIVED: {"accept": ACCEPTED, "decline": REJECTED, "request_cancel": CANCEL_REQUESTED},
     ACCEPTED: {
@@ -48,7 +55,7 @@ _ROWS: dict[str, dict[str, str]] = {
         "note": EVENT_DONE,
         "outcome": COMPLETED,
     },
-    ACTIVE: {"decline": REJECTED, "request_cancel": CANCEL_REQUESTED, "outcome": COMPLETED},
+    ACTIVE: {"decline": REJECTED, "request_cancel": CANCEL_REQUESTED},
     SCHEDULED: {
         "decline": REJECTED,
         "reschedule": SCHEDULED,
@@ -76,9 +83,38 @@ _ROWS: dict[str, dict[str, str]] = {
     CANCEL_REQUESTED: {"confirm_cancel": CANCELLED, "outcome": COMPLETED},
 }
 
-TRANSITIONS: dict[tuple[str, str], str] = {
-    (state, event): following for state, events in _ROWS.items() for event, following in events.items()
+ADDITIONS: _Rows = {
+    # A referral that any capable service may claim has no recipient to ask when it is taken back.
+    OPEN: {"claim": ACCEPTED, "withdraw": CANCELLED},
+    # Asked for before the message was transmitted: what was never sent is cancelled by the gateway itself.
+    CREATED: {"request_cancel": CANCEL_REQUESTED},
+    ACCEPTED: {"start": ACTIVE, "hold": ON_HOLD},
+    ACTIVE: {"schedule": SCHEDULED, "note": EVENT_DONE, "hold": ON_HOLD, "outcome": COMPLETED},
+    SCHEDULED: {"hold": ON_HOLD},
+    EVENT_DONE: {"hold": ON_HOLD},
+    ON_HOLD: {
+        "resume": ACTIVE,
+        "decline": REJECTED,
+        "request_cancel": CANCEL_REQUESTED,
+        "outcome": COMPLETED,
+    },
+    # A rejection may cross the request on the way, as an outcome may.
+    CANCEL_REQUESTED: {"decline": REJECTED},
+    REJECTED: {"reopen": RECEIVED},
+    COMPLETED: {"reopen": RECEIVED},
 }
+
+TRANSITIONS: dict[tuple[str, str], str] = {
+    (state, event): following
+    for rows in (BSER, ADDITIONS)
+    for state, events in rows.items()
+    for event, following in events.items()
+}
+
+
+def legal(state: str) -> tuple[str, ...]:
+    """Return the events that are legal in a state, in the order of the table."""
+    return tuple(event for at, event in TRANSITIONS if at == state)
 
 
 def path(state: str, event: str) -> tuple[str, ...] | None:

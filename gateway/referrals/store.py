@@ -3,29 +3,103 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, insert, select, update
+from sqlalchemy import (
+    ClauseElement,
+    Column,
+    ColumnElement,
+    Date,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, array
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.referrals.models import Referral, ReferralEvent
+from gateway import errors
+from gateway.database import Prepared
+from gateway.events.tables import event
+from gateway.referrals.models import Part, Referral, ReferralEvent
 from gateway.referrals.states import TRANSITIONS
-from gateway.referrals.tables import referral, referral_event
+from gateway.referrals.tables import ALONE, HELD, referral, referral_event
+from gateway.registry.recompute import GAP_SINCE
+from gateway.registry.tables import household
 from gateway.vault import Vault
 from schemas.ids import uuid7
 
 _earlier = referral_event.alias("earlier")
 _COLUMNS = tuple(referral.c[name] for name in Referral.__dataclass_fields__)
 
-# Statements of the accepting path are built once: building them costs as much as running them.
-_CREATE = insert(referral).returning(*_COLUMNS)
-_ADD_EVENT = insert(referral_event).values(
-    number=select(func.coalesce(func.max(_earlier.c.number), 0) + 1)
-    .where(_earlier.c.referral_id == bindparam("of"))
-    .scalar_subquery()
+_LOCK_SERVICE = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5120))")
+_HOME = bindparam("home", type_=Uuid)
+_POOR = select(household.c.attributes.contains({"poverty": True})).where(household.c.id == _HOME).scalar_subquery()
+_CREATE = (
+    upsert(referral)
+    .values(
+        gap_since=select(GAP_SINCE.columns(Column("min", Date)).subquery().c.min).scalar_subquery(),
+        population=case(
+            (_POOR, func.array_append(bindparam("groups", type_=ARRAY(Text)), "poverty")),
+            else_=bindparam("groups", type_=ARRAY(Text)),
+        ),
+    )
+    .on_conflict_do_nothing(
+        index_elements=[referral.c.person_id, referral.c.service, referral.c.requester], index_where=text(ALONE)
+    )
+    .returning(*_COLUMNS)
 )
+_NEW = {
+    name: bindparam(f"new_{name}", type_=column.type)
+    for name, column in referral_event.c.items()
+    if name not in ("number", "referral_id")
+}
+_added = (
+    insert(referral_event)
+    .values(
+        referral_id=bindparam("of", type_=referral_event.c.referral_id.type),
+        number=select(func.coalesce(func.max(_earlier.c.number), 0) + 1)
+        .where(_earlier.c.referral_id == bindparam("of"))
+        .scalar_subquery(),
+        **_NEW,
+    )
+    .returning(referral_event.c.number)
+    .cte("added")
+)
+# Written and published at once: nobody is told of an event that is not there, and none is there untold.
+_TOLD = {
+    "id": _NEW["id"],
+    "type": literal("referral.") + _NEW["type"],
+    "at": _NEW["at"],
+    "institutions": array([referral.c.requester, referral.c.recipient, _NEW["actor"]]),
+    "referral_id": referral.c.id,
+    "sequence": _added.c.number,
+    "service": referral.c.service,
+    "department": referral.c.department,
+    "district": referral.c.district,
+    "facts": func.jsonb_build_object("state", _NEW["state_after"], "priority", referral.c.priority),
+}
+_ADD_EVENT = Prepared(
+    insert(event).from_select(
+        list(_TOLD), select(*_TOLD.values()).where(referral.c.id == bindparam("of")).join_from(referral, _added, true())
+    )
+)
+# Every referral has texts, until the person is erased: then it is evidence, and nobody's to move.
+_BY_ID = select(*_COLUMNS).where(referral.c.id == bindparam("of"), referral.c.texts.is_not(None))
+_READ, _LOCK = Prepared(_BY_ID), Prepared(_BY_ID.with_for_update())
 
 
 async def by_id(connection: AsyncConnection, referral_id: UUID, *, lock: bool = False) -> Referral | None:
@@ -33,7 +107,9 @@ async def by_id(connection: AsyncConnection, referral_id: UUID, *, lock: bool = 
 
     With ``lock`` nobody else moves it until the transaction ends.
     """
-    return await _one(connection, referral.c.id == referral_id, lock=lock)
+    found = await (_LOCK if lock else _READ).run(connection, {"of": referral_id})
+    row = await found.fetchone()
+    return None if row is None else Referral(*row)
 
 
 async def by_foreign(
@@ -55,10 +131,30 @@ async def _one(connection: AsyncConnection, condition: ColumnElement[bool], *, l
     return None if row is None else Referral(**row._mapping)
 
 
-async def create(connection: AsyncConnection, **values: Any) -> Referral:
-    """Insert a referral and return it."""
-    row = (await connection.execute(_CREATE, values)).one()
-    return Referral(**row._mapping)
+async def create(
+    connection: AsyncConnection, *, groups: Sequence[str] = (), home: UUID | None = None, **values: Any
+) -> Referral:
+    """Insert a referral and return it; ``groups`` are the person's populations but poverty, which ``home`` tells.
+
+    Raises Conflict with the number of the one that its requester has under way for the same person and service.
+    """
+    units = [unit for unit in (values["person_id"], home) if unit is not None]
+    looked_up = {"groups": list(groups), "home": home, "units": units, "gap_of": values["service"]}
+    found = await _prepared_create(tuple(values)).run(connection, {**values, **looked_up})
+    row = await found.fetchone()
+    if row is None:
+        same = (getattr(referral.c, name) == values[name] for name in ("person_id", "service", "requester"))
+        earlier = await connection.scalar(select(referral.c.id).where(*same, text(ALONE)))
+        if earlier is None:
+            # It was closed in between: then the sender just sends again.
+            raise errors.Conflict("already-referred")
+        raise errors.Conflict("already-referred", referral=str(earlier))
+    return Referral(*row)
+
+
+@lru_cache
+def _prepared_create(columns: tuple[str, ...]) -> Prepared:
+    return Prepared(_CREATE, columns)
 
 
 async def private_texts(connection: AsyncConnection, vault: Vault, referral_id: UUID) -> dict[str, Any]:
@@ -117,7 +213,6 @@ async def add_event(
         sealed = vault.seal("referral_event.texts", event_id, json.dumps(texts, ensure_ascii=False))
     row = {
         "id": event_id,
-        "referral_id": current.id,
         "type": kind,
         "actor": actor,
         "at": at,
@@ -130,15 +225,51 @@ async def add_event(
         "texts": sealed,
         "entry_id": entry_id,
     }
-    await connection.execute(_ADD_EVENT, {**row, "of": current.id})
+    await _ADD_EVENT.run(connection, {**{f"new_{name}": value for name, value in row.items()}, "of": current.id})
     return after
 
 
 async def change(connection: AsyncConnection, referral_id: UUID, **values: Any) -> None:
-    """Set columns of a referral."""
-    await connection.execute(
-        update(referral).where(referral.c.id == referral_id).values(updated_at=func.now(), **values)
+    """Set columns of a referral to values, or to expressions of its columns."""
+    if any(isinstance(value, ClauseElement) for value in values.values()):
+        mine = update(referral).where(referral.c.id == referral_id)
+        await connection.execute(mine.values(updated_at=func.now(), **values))
+    else:
+        await _prepared_change(tuple(values)).run(connection, {**values, "of": referral_id})
+
+
+@lru_cache
+def _prepared_change(columns: tuple[str, ...]) -> Prepared:
+    statement = update(referral).where(referral.c.id == bindparam("of")).values(updated_at=func.now())
+    return Prepared(statement, columns)
+
+
+async def last_number(connection: AsyncConnection, referral_id: UUID) -> int:
+    """Return the number of a referral's newest event."""
+    table = referral_event.c
+    found = await connection.scalar(select(func.max(table.number)).where(table.referral_id == referral_id))
+    return int(found or 0)
+
+
+async def parts(connection: AsyncConnection, whole: UUID) -> list[Part]:
+    """Return the parts of a referral, in the order in which they were made."""
+    columns = (referral.c[name] for name in Part.__dataclass_fields__)
+    rows = await connection.execute(select(*columns).where(referral.c.parent_id == whole).order_by(referral.c.id))
+    return [Part(**row._mapping) for row in rows]
+
+
+async def held_by(connection: AsyncConnection, service: str, *, lock: bool = False) -> int:
+    """Return how many referrals under way fill a service; with ``lock`` nobody else counts them to add one meanwhile.
+
+    The lock is of this service alone and lasts until the transaction ends.
+    """
+    if lock:
+        # A statement of its own: one that waits and counts would count what it saw before it waited.
+        await connection.execute(_LOCK_SERVICE, {"name": service})
+    found = await connection.scalar(
+        select(func.count()).select_from(referral).where(referral.c.service == service, text(HELD))
     )
+    return int(found or 0)
 
 
 async def entry_of_message(connection: AsyncConnection, referral_id: UUID, actor: str, message_id: str) -> UUID | None:

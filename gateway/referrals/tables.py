@@ -16,10 +16,17 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     func,
+    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from gateway.database import metadata
+
+_CLOSED = "('rejected', 'cancelled', 'completed')"
+# Referrals under way, and among them those that fill a service: an open one is nobody's yet.
+UNDER_WAY = f"state NOT IN {_CLOSED}"
+HELD = f"{UNDER_WAY} AND state <> 'open'"
+ALONE = f"{UNDER_WAY} AND NOT additional"
 
 referral = Table(
     "referral",
@@ -47,8 +54,38 @@ referral = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("foreign_system", Text),
     Column("foreign_value", Text),
+    Column("parent_id", Uuid, index=True, comment="the referral of which this one is a part"),
+    Column("case_id", Uuid, index=True, comment="the case (Canal Verde) that holds it"),
+    Column("department", Text, comment="where the person lived when it was made, as the two that follow"),
+    Column("district", Text),
+    Column("category", Text, comment="life-cycle category"),
+    Column("population", ARRAY(Text), nullable=False, server_default="{}", comment="codes of the list populations"),
+    Column("gap_since", Date, comment="since when the service was known to be missing"),
+    # The milestones of its events, for reports and statistics: the row is the sum of them.
+    Column("received_at", DateTime(timezone=True)),
+    Column("accepted_at", DateTime(timezone=True)),
+    Column("closed_at", DateTime(timezone=True)),
+    Column("outcome", Text),
+    Column("end_reason", Text, comment="of a rejection, or why nothing was provided"),
+    Column("no_shows", Integer, nullable=False, server_default="0"),
+    Column("reopened", Integer, nullable=False, server_default="0"),
+    Column("status_changed_at", DateTime(timezone=True), comment="when the result changed the protection status"),
+    Column("reminded_at", DateTime(timezone=True)),
+    Column("overdue_at", DateTime(timezone=True)),
+    Column("escalated_at", DateTime(timezone=True)),
+    Column("candidates", ARRAY(Text), comment="of an open one: the services of which any may claim it"),
+    Column("additional", Boolean, nullable=False, server_default="false", comment="meant beside an equal open one"),
     Index("referral_foreign", "requester", "foreign_system", "foreign_value", unique=True),
     Index("referral_recipient", "recipient", "delivery"),
+    Index("referral_place", "department", "district"),
+    Index("referral_made", "created_at"),
+    Index("referral_due", "due_on", postgresql_where=text("closed_at IS NULL")),
+    Index("referral_sent", "requester", "id"),
+    Index("referral_got", "recipient", "id"),
+    # One referral at a time of one requester for one person and service: two at once cannot both pass.
+    Index("referral_alone", "person_id", "service", "requester", unique=True, postgresql_where=text(ALONE)),
+    Index("referral_held", "service", postgresql_where=text(HELD)),
+    Index("referral_claimable", "id", postgresql_where=text("state = 'open'")),
 )
 
 referral_event = Table(
