@@ -60,6 +60,8 @@ class ProducerAdapter:
         self.name, self.institution, self.kind = manifest.name, manifest.institution, manifest.kind
         self.datasets, self.services = frozenset(manifest.datasets), manifest.services
         self.registers = frozenset(manifest.bulk)
+        #: Kinds of messages about a referral that may follow it.
+        self.further = frozenset(manifest.further)
         self.polls, self.deduplicates = manifest.poll is not None, manifest.deduplicates
 
     @classmethod
@@ -134,12 +136,12 @@ class ProducerAdapter:
     async def send(
         self, permit: Permit | Rehearsal, message: ReferralMessage, *, receipt: EntryReceipt | None = None
     ) -> SendOutcome:
-        """Transmit a referral under its id. Raises PermitMismatch; everything else is an outcome.
+        """Transmit a referral or more about it under its id. Raises PermitMismatch; everything else is an outcome.
 
         ``Rejected`` with code ``incomplete-message``: the recipient's contract cannot carry it, and nothing was sent.
         """
         self.check_permit(permit, "referral.send", f"service:{message.service}")
-        spec = self.manifest.send
+        spec = self.manifest.send if message.kind == "referral" else self.manifest.further.get(message.kind)
         if spec is None or message.service not in self.services:
             return self._refused("unsupported", "no such service here")
         try:

@@ -87,13 +87,15 @@ def open_client(
     return _Client(transport or _transport(connect_s, tls or Tls()))
 
 
-def _transport(connect_s: float, tls: Tls) -> HttpxTransport:
+def _transport(connect_s: float, tls: Tls, pinned: tuple[str, str, int] | None = None) -> HttpxTransport:
     builder = ClientBuilder().connect_timeout(timedelta(seconds=connect_s)).follow_redirects(False).referer(False)
     builder = builder.no_proxy().gzip(False).brotli(False).zstd(False).deflate(False)
     if tls.certificate:
         builder = builder.identity_pem(tls.certificate.encode())
     if tls.ca:
         builder = builder.add_root_certificate_pem(tls.ca.encode())
+    if pinned is not None:
+        builder = builder.resolve(*pinned)
     return HttpxTransport(builder.build())
 
 
@@ -103,9 +105,14 @@ def receipt_headers(receipt: EntryReceipt | None) -> Headers:
 
 
 @asynccontextmanager
-async def client_for(connect_s: float) -> AsyncIterator[httpx.AsyncClient]:
-    """Make a client and close it at the end of the block."""
-    client = open_client(connect_s)
+async def client_for(
+    connect_s: float, *, pinned: tuple[str, str, int] | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Make a client and close it at the end of the block.
+
+    ``pinned``: a host name with the address and port it was found at and checked; it is not looked up again.
+    """
+    client = open_client(connect_s, None if pinned is None else _transport(connect_s, Tls(), pinned))
     try:
         yield client
     finally:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema_rs
 
 from adapters.mapping import Expression, FieldTable, compile_expression, compile_field
-from adapters.models import Reply
+from adapters.models import FURTHER, Reply
 from adapters.rules import Rule, compile_rule
 from adapters.yamlfile import YamlFile, read_yaml
 from schemas.codes import code_list
@@ -143,6 +143,7 @@ class Manifest:
     retry: Retry
     datasets: Mapping[str, Dataset]
     send: Sending | None
+    further: Mapping[str, Sending]
     poll: Polling | None
     bulk: Mapping[str, Bulk]
 
@@ -182,7 +183,8 @@ def load_manifest(file: Path) -> Manifest:
         breaker=Breaker(**content.get("breaker", {})),
         retry=Retry(**content.get("retry", {})),
         datasets={name: _dataset(source, name, institution) for name in content.get("datasets", {})},
-        send=_sending(source) if "send" in content else None,
+        send=_sending(source, "send") if "send" in content else None,
+        further={kind: _sending(source, kind) for kind in FURTHER if kind in content},
         poll=None if poll is None else _polling(source, poll),
         bulk={name: _bulk(source, name, institution) for name in content.get("bulk", {})},
     )
@@ -302,13 +304,13 @@ def _bulk(source: YamlFile, name: str, institution: str) -> Bulk:
     )
 
 
-def _sending(source: YamlFile) -> Sending:
-    spec = source.content["send"]
+def _sending(source: YamlFile, verb: str) -> Sending:
+    spec = source.content[verb]
     return Sending(
         request=spec["request"],
-        query=_query(source, ("send", "request", "query"), spec),
-        body=_table(source, ("send", "body"), spec["body"]),
-        rules=_rules(source, ("send",), spec, _SEND_OUTCOMES),
+        query=_query(source, (verb, "request", "query"), spec),
+        body=_table(source, (verb, "body"), spec["body"]),
+        rules=_rules(source, (verb,), spec, _SEND_OUTCOMES),
     )
 
 

@@ -204,9 +204,17 @@ class Page:
     source: str = ""
 
 
+#: What a recipient may be told of a referral it has, where its manifest says how.
+FURTHER = ("cancel", "reopen", "note")
+
+
 @dataclass(frozen=True, slots=True)
 class ReferralMessage:
-    """What leaves towards a recipient: no more of the person than its service needs."""
+    """What leaves towards a recipient: no more of the person than its service needs.
+
+    ``kind`` is ``referral`` or one of :data:`FURTHER`; such a message has an id of its own, ``message_id``, and
+    nothing of the person but the identifiers.
+    """
 
     referral_id: UUID
     service: str
@@ -224,6 +232,13 @@ class ReferralMessage:
     priority: str
     issued_at: datetime
     due_on: date | None
+    kind: str = "referral"
+    message_id: UUID | None = None
+
+    @property
+    def key(self) -> UUID:
+        """The id under which a recipient recognises a repetition."""
+        return self.referral_id if self.message_id is None else self.message_id
 
 
 FetchOutcome = Found | NotFound | Rejected | Unavailable | Malformed
@@ -294,7 +309,7 @@ class Adapter(Protocol):
     async def send(
         self, permit: Permit, message: ReferralMessage, *, receipt: EntryReceipt | None = None
     ) -> SendOutcome:
-        """Transmit a referral, with ``message.referral_id`` as the idempotency key; ``receipt`` as with a question."""
+        """Transmit a referral, or more about it, under ``message.key``; ``receipt`` as with a question."""
         ...
 
     async def poll(self, permit: Permit, cursor: str | None) -> PollOutcome:

@@ -156,6 +156,8 @@ def message_document(message: ReferralMessage, receipt: EntryReceipt | None = No
         "priority": message.priority,
         "issued_at": message.issued_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "due_on": None if message.due_on is None else message.due_on.isoformat(),
+        "kind": message.kind,
+        "message_id": str(message.key),
         "receipt": None if receipt is None else str(receipt),
     }
 

@@ -134,9 +134,13 @@ class Adapters:
         """Return the adapters that hold a dataset, in the order they are to be asked."""
         return self._holding.get(dataset, ())
 
-    def serving(self, service: str) -> Adapter | None:
+    def serving(self, service: str) -> ProducerAdapter | None:
         """Return the adapter that takes referrals to a service, ``None`` where there is none."""
         return self._serving.get(service)
+
+    def sending(self) -> tuple[ProducerAdapter, ...]:
+        """Return the adapters that take referrals, by name."""
+        return tuple(adapter for adapter in self._by_name.values() if adapter.services)
 
     def polling(self) -> tuple[Adapter, ...]:
         """Return the adapters that are polled for counter-referrals, by name."""

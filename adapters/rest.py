@@ -59,6 +59,8 @@ class RestAdapter(ProducerAdapter):
             _check(manifest, ("datasets", name), dataset, {"identifier", "paging"})
         if manifest.send is not None:
             _check(manifest, ("send",), manifest.send, {"idempotency_header"})
+        for kind, further in manifest.further.items():
+            _check(manifest, (kind,), further, {"idempotency_header"})
         if manifest.poll is not None:
             _check(manifest, ("poll",), manifest.poll, {"paging"})
         for name, bulk in manifest.bulk.items():
@@ -108,7 +110,7 @@ class RestAdapter(ProducerAdapter):
         self, call: Call, *, spec: Sending, message: ReferralMessage, query: Mapping[str, Any], content: bytes
     ) -> SendOutcome:
         header = spec.request.get("idempotency_header")
-        more: Headers = () if header is None else ((header, str(message.referral_id)),)
+        more: Headers = () if header is None else ((header, str(message.key)),)
         reply = await self._reply(call, spec.request, self._url(spec.request["path"], query), content, more)
         status, otherwise = reply.answer.status, reply.otherwise
         return self._unsaid(sent(spec, reply.document, call, status=status, otherwise=otherwise))

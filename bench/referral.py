@@ -47,7 +47,7 @@ request = function()
   wrk.headers["Idempotency-Key"] = "{token_id}-" .. at
   return wrk.format(nil, nil, nil, '{{"subject":{{"system":"cedula","value":"' .. people[at % #people + 1] .. '"}},'
     .. '"service":"health-control","reason":{{"code":"protection-gap"}},'
-    .. '"purpose":"service-access-determination","basis":"official-authority"}}')
+    .. '"additional":true,"purpose":"service-access-determination","basis":"official-authority"}}')
 end
 """
 

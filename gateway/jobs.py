@@ -11,11 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.database import CONNECT_OPTIONS, driver_connection
 
-DELIVER = "deliver"
+DELIVER, RECALL = "deliver", "recall"
+# Deliveries wait in one queue for each recipient, from which lanes take them; this is the queue of all other tasks.
+OTHER_TASKS = "default"
 # A queue that has just filled has no statistics, and the planner would sort all of it for every single job: on these
 # connections, which do nothing else, it takes the next one from the index.
 _QUEUE_OPTIONS = f"{CONNECT_OPTIONS} -c enable_sort=off -c enable_bitmapscan=off -c enable_hashjoin=off"
 _unconnected = App(connector=PsycopgConnector())
+
+# The library's own call costs several times this statement in Python, and this runs for every referral.
+_DEFER = """
+INSERT INTO jobs.procrastinate_jobs (queue_name, task_name, lock, args, scheduled_at)
+SELECT 'to:' || recipient, 'deliver', id::text, jsonb_build_object('referral_id', id), now() + %s::interval
+FROM siis.referral WHERE id = %s
+"""
 
 
 def job_app(url: str) -> App:
@@ -28,16 +37,19 @@ def job_app(url: str) -> App:
 
 
 async def defer_delivery(connection: AsyncConnection, referral_id: UUID, after: timedelta | None = None) -> None:
-    """Defer the delivery of a referral in the caller's transaction; deliveries of one referral run one at a time."""
+    """Defer the next transmission of a referral to its recipient in the caller's transaction, at once or after a while.
+
+    Those of one referral run one at a time.
+    """
     driver = await driver_connection(connection)
-    key = str(referral_id)
-    if after is None:
-        deferrer = _unconnected.configure_task(DELIVER, lock=key, connection=driver)
-    else:
-        deferrer = _unconnected.configure_task(
-            DELIVER, lock=key, connection=driver, schedule_in={"seconds": int(after.total_seconds()) or 1}
-        )
-    await deferrer.defer_async(referral_id=key)
+    await driver.execute(_DEFER, (after, referral_id))
+
+
+async def defer_recall(connection: AsyncConnection, referral_id: UUID) -> None:
+    """Defer the question whether a referral that its requester takes back was ever sent at all."""
+    driver = await driver_connection(connection)
+    task = _unconnected.configure_task(RECALL, queue=OTHER_TASKS, connection=driver)
+    await task.defer_async(referral_id=str(referral_id))
 
 
 def job_schema() -> str:

@@ -1,8 +1,9 @@
-"""A whole house for a test: database, simulated institutions, gateway and worker, each a real process."""
+"""A whole house for a test: database, simulated institutions, gateways and workers, each a real process."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -34,24 +35,43 @@ SECRETS = ("identificaciones_password", "mds_password", "mspbs_api_key", "minna_
 DEADLINE_S = 60.0
 
 
-class House:
-    """The running processes of one data folder, and the ways a test uses them."""
+class Balancer(httpx.AsyncHTTPTransport):
+    """Sends each request to the next of several gateways, as what stands in front of them does."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, ports: list[int]) -> None:
+        super().__init__()
+        self._ports = itertools.cycle(ports)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(port=next(self._ports))
+        return await super().handle_async_request(request)
+
+
+class House:
+    """The running processes of one data folder, and the ways a test uses them.
+
+    With ``twins`` there are two gateways and two workers, ``serve2`` and ``worker2`` beside the first ones.
+    """
+
+    def __init__(self, settings: Settings, *, persons: int = PERSONS, twins: bool = False) -> None:
+        self.settings, self.persons = settings, persons
         self.processes = Processes(settings.data_dir / "logs")
-        self.people: list[SimPerson] = [member for home in simulate(PERSONS, SEED) for member in home.members]
+        self.people: list[SimPerson] = [member for home in simulate(persons, SEED) for member in home.members]
+        self.names = ("serve", "serve2", "worker", "worker2") if twins else ("serve", "worker")
         self.institutions: dict[str, Institution] = {}
         self.issuer = Issuer(f"http://127.0.0.1:{free_port()}")
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.ports = {name: free_port() for name in self.names if name != "serve" and name.startswith("serve")}
+        self.ports["serve"] = int(self.issuer.url.rsplit(":", 1)[1])
         self.http = httpx.AsyncClient(timeout=20)
+        self.balanced = httpx.AsyncClient(timeout=20, transport=Balancer(sorted(self.ports.values())))
         self.callers: dict[str, Caller] = {}
 
     def start_institutions(self, names: tuple[str, ...] = INSTITUTIONS) -> None:
         """Start institutions and write where they are."""
         for name in names:
             state = self.settings.data_dir / f"{name}.sqlite"
-            arguments = ["--persons", str(PERSONS), "--seed", str(SEED), "--state", str(state)]
+            arguments = ["--persons", str(self.persons), "--seed", str(SEED), "--state", str(state)]
             self.processes.start_institution(name, arguments)
         self.institutions = {name: self.processes.institution(name) for name in names}
         connections = {
@@ -63,15 +83,15 @@ class House:
             write_secret(self.settings.producer_secrets_dir / name, b"simulated-password")
 
     def start(self, name: str) -> None:
-        """Start the gateway (``serve``) or the worker."""
+        """Start a gateway (``serve``) or a worker."""
         environment = {
             "SIIS_DATA_DIR": str(self.settings.data_dir),
             "SIIS_ISSUER": self.issuer.url,
-            "SIIS_PORT": self.issuer.url.rsplit(":", 1)[1],
+            "SIIS_PORT": str(self.ports.get(name, 0)),
             "SIIS_POLL_INTERVAL_S": "0.3",
             "SIIS_RETRY_FIRST_S": "0.5",
         }
-        self.running[name] = self.processes.start(name, ["gateway.cli", name], environment)
+        self.running[name] = self.processes.start(name, ["gateway.cli", name.rstrip("2")], environment)
 
     def kill(self, name: str) -> None:
         """Kill a process without any warning (SIGKILL)."""
@@ -111,6 +131,24 @@ class House:
         received: dict[str, int] = answer.json()["received"]
         return received
 
+    def crash_database(self) -> None:
+        """End the database at once, as a lost machine would, and start it again: it recovers from its log."""
+        pid_file = self.settings.data_dir / "pg" / "postmaster.pid"
+        pid = int(pid_file.read_text(encoding="utf-8").split()[0])
+        os.kill(pid, signal.SIGQUIT)
+        deadline = time.monotonic() + DEADLINE_S
+        while pid_file.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        while True:
+            # Recovery takes its time on a busy machine; the program that starts it waits for ten seconds only.
+            try:
+                embedded.start(self.settings.data_dir)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
     @asynccontextmanager
     async def context(self) -> AsyncIterator[Context]:
         """Open the database beside the running processes."""
@@ -120,6 +158,7 @@ class House:
     async def close(self) -> None:
         """End everything."""
         await self.http.aclose()
+        await self.balanced.aclose()
         await asyncio.to_thread(self.processes.end)
         await asyncio.to_thread(embedded.stop, self.settings.data_dir)
 
@@ -133,9 +172,9 @@ async def until(condition: Callable[[], Awaitable[bool]], within_s: float = DEAD
         await asyncio.sleep(0.05)
 
 
-async def build(folder: Path) -> House:
+async def build(folder: Path, *, persons: int = PERSONS, twins: bool = False) -> House:
     """Build a house with everything running in a folder."""
-    house = House(load_settings(data_dir=folder))
+    house = House(load_settings(data_dir=folder), persons=persons, twins=twins)
     try:
         await _build(house)
     except BaseException:
@@ -148,10 +187,11 @@ async def _build(house: House) -> None:
     house.start_institutions()
     await asyncio.to_thread(bring_up, house.settings, demonstration=True)
     async with house.context() as context:
-        await register_population(context, simulate(PERSONS, SEED), PERSONS, SEED, lambda _done: None)
+        population = simulate(house.persons, SEED)
+        await register_population(context, population, house.persons, SEED, lambda _done: None)
         await register(context)
-    house.start("serve")
-    house.start("worker")
+    for name in house.names:
+        house.start(name)
     house.callers = callers(house.http, house.issuer, house.settings.data_dir)
     await house.ready()
     await house.connect_callback()

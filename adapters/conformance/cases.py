@@ -17,6 +17,7 @@ import jsonschema_rs
 from lxml import etree
 
 from adapters.manifest import Manifest, explain_violation
+from adapters.models import FURTHER
 from adapters.registry import SHIPPED
 from adapters.rules import Rule
 from adapters.yamlfile import YamlFile, read_yaml
@@ -90,6 +91,8 @@ def read_cases(manifest: Manifest) -> Cases | None:
         "send": set(content.get("send", ())) if manifest.send else set(),
         "poll": set(content.get("poll", ())) if manifest.poll else set(),
     }
+    for kind in FURTHER:
+        known[kind] = set(content.get(kind, ())) if kind in manifest.further else set()
     for verb, names in known.items():
         for name in content.get(verb, ()):
             if name not in names:
@@ -119,9 +122,10 @@ def missing(manifest: Manifest, cases: Cases) -> Iterator[str]:
     for name, dataset in manifest.datasets.items():
         needs = ["found", *_refusals(dataset.rules)]
         yield from _lacking(f"fetch.{name}", cases.section("fetch", name), needs)
-    if manifest.send is not None:
-        needs = ["taken", *_refusals(manifest.send.rules)]
-        yield from _lacking("send", cases.section("send"), [] if derived else needs)
+    sending = {**({} if manifest.send is None else {"send": manifest.send}), **manifest.further}
+    for verb, spec in sending.items():
+        needs = ["taken", *_refusals(spec.rules)]
+        yield from _lacking(verb, cases.section(verb), [] if derived else needs)
     if manifest.poll is not None:
         section = cases.section("poll")
         yield from _lacking("poll", section, ["page"] if derived else ["page", "empty"])

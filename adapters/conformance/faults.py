@@ -71,7 +71,7 @@ class HttpFaults:
             second, acts = verb.expected(known), good + self._acts(known)
         duplicate = self._trial("duplicate", "contract", acts, self._good, second=second)
         if isinstance(verb, Send) and isinstance(duplicate.stage, Script):
-            duplicate.stage.asked = _names_the_referral(str(verb.message.referral_id))
+            duplicate.stage.asked = _names_the_referral(str(verb.message.key))
         yield duplicate
         if isinstance(verb, Fetch):
             echo = "" if verb.dataset.echo else _("el manifiesto no tiene echo")

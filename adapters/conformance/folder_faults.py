@@ -32,11 +32,11 @@ def folder_trials(manifest: Manifest, verb: Verb) -> Iterator[Trial]:
 
 
 def _sending(manifest: Manifest, verb: Send, remote: bool) -> Iterator[Trial]:
-    folder: Mapping[str, Mapping[str, bytes]] = {manifest.source.content["send"]["request"]["folder"]: {}}
+    folder: Mapping[str, Mapping[str, bytes]] = {manifest.source.content[verb.name]["request"]["folder"]: {}}
     known = Expected((AlreadyTaken,))
     for how in ("local", "serve") if remote else ("local",):
         stage = Folder(folder, how)
-        stage.left = _one_whole_file(str(verb.message.referral_id))
+        stage.left = _one_whole_file(str(verb.message.key))
         yield Trial("taken", "contract", stage, Expected((Taken,)), how, second=known)
     yield Trial("no-folder", "transport", Folder({}), UNAVAILABLE, acted=False)
     if not remote:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
@@ -164,14 +164,16 @@ class Fetch(Verb):
 
 
 class Send(Verb):
-    """``send`` of a referral."""
+    """``send`` of a referral, or of more about one."""
 
     effect = True
     main = "taken"
 
-    def __init__(self, manifest: Manifest, cases: Cases) -> None:
-        super().__init__("send", "", manifest, cases)
+    def __init__(self, name: str, manifest: Manifest, cases: Cases) -> None:
+        super().__init__(name, "", manifest, cases)
         self.message = _referral(self.section.get("service", min(manifest.services)), manifest)
+        if name != "send":
+            self.message = replace(self.message, kind=name, message_id=uuid7())
 
     @property
     def playable(self) -> bool:
@@ -194,7 +196,7 @@ class Send(Verb):
 
     def required(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Give what the outcome "taken" hangs on."""
-        for place, rule in enumerate(self.manifest.source.content["send"].get("outcomes", ())):
+        for place, rule in enumerate(self.manifest.source.content[self.name].get("outcomes", ())):
             if rule["is"] == "taken" and "when" in rule:
                 yield f"outcomes.{place}.when", names_within(rule["when"])
 
@@ -282,7 +284,8 @@ def verbs_of(manifest: Manifest, cases: Cases) -> Iterator[Verb]:
     """Give the verbs a manifest has."""
     yield from (Fetch(name, manifest, cases) for name in manifest.datasets)
     if manifest.send is not None:
-        yield Send(manifest, cases)
+        yield Send("send", manifest, cases)
+    yield from (Send(kind, manifest, cases) for kind in manifest.further)
     if manifest.poll is not None:
         yield Poll("poll", "", manifest, cases)
     yield from (Bulk("bulk", name, manifest, cases) for name in manifest.bulk)

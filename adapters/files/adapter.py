@@ -108,8 +108,9 @@ class FileAdapter(ProducerAdapter):
         await self._link.close()
 
     def _encode(self, request: Mapping[str, Any], values: dict[str, Any]) -> bytes:
-        spec = self.manifest.send
-        if spec is None or request is not spec.request:
+        specs = [spec for spec in (self.manifest.send, *self.manifest.further.values()) if spec is not None]
+        spec = next((spec for spec in specs if spec.request is request), None)
+        if spec is None:
             return b""
         try:
             return write_row(spec.body.names, values, request)
@@ -125,7 +126,7 @@ class FileAdapter(ProducerAdapter):
         self, call: Call, *, spec: Sending, message: ReferralMessage, query: Mapping[str, Any], content: bytes
     ) -> SendOutcome:
         """Upload under another name, then rename: the recipient never sees half a file, nor the same one twice."""
-        folder, final = spec.request["folder"], f"{message.referral_id}.csv"
+        folder, final = spec.request["folder"], f"{message.key}.csv"
         part = f"{final}.part"
         async with self._link.session(call) as session:
             if await session.exists(folder, final):

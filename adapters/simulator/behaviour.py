@@ -7,7 +7,10 @@ import random
 from dataclasses import dataclass, replace
 
 ACCEPTED, DECLINED, SCHEDULED, NO_SHOW = "ACEPTADA", "RECHAZADA", "AGENDADA", "NO_ACUDIO"
-NOTE, OUTCOME = "EN_PROCESO", "RESULTADO"
+NOTE, OUTCOME, CANCELLED = "EN_PROCESO", "RESULTADO", "ANULADA"
+# What a requester tells of a referral that is here.
+CANCEL, REOPEN, REMARK = "ANULACION", "REAPERTURA", "NOTA"
+NOTICES = (CANCEL, REOPEN, REMARK)
 PROVIDED, PARTLY, NOT_PROVIDED = "PRESTADO", "PARCIAL", "NO_PRESTADO"
 
 _DETAIL = {
@@ -70,6 +73,15 @@ def plan(institution: str, seed: int, referral_id: str) -> list[Step]:
             steps.append(Step(NOTE, place=place, detail="Visita a la familia hecha; sigue el trámite"))
         steps.append(_outcome(fate, draw, institution, place))
     return _named(institution, referral_id, steps)
+
+
+def answers_to(institution: str, seed: int, referral_id: str, notice_id: str, kind: str) -> list[Step]:
+    """Return the answers to a notice: a cancellation is confirmed, a referral opened again is answered anew."""
+    if kind == CANCEL:
+        return _named(institution, notice_id, [Step(CANCELLED)])
+    if kind == REOPEN:
+        return _named(institution, notice_id, plan(institution, seed, referral_id))
+    return []
 
 
 def refusal(institution: str, referral_id: str, reason: str) -> list[Step]:

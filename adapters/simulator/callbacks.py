@@ -23,6 +23,7 @@ _EVENTS = {
     "NO_ACUDIO": "no_show",
     "EN_PROCESO": "note",
     "RESULTADO": "outcome",
+    "ANULADA": "confirm_cancel",
 }
 _OUTCOMES = {"PRESTADO": "provided", "PARCIAL": "partly_provided", "NO_PRESTADO": "not_provided"}
 _REASONS = {

@@ -16,7 +16,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from adapters.simulator.behaviour import Step
+from adapters.simulator.behaviour import CANCEL, Step
 
 _ASUNCION = ZoneInfo("America/Asuncion")
 _TABLES = """
@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS answer (
 CREATE INDEX IF NOT EXISTS answer_due ON answer (due_at) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS answer_open ON answer (referral_id, number) WHERE state = 'pending';
 CREATE UNIQUE INDEX IF NOT EXISTS answer_turn ON answer (turn) WHERE turn IS NOT NULL;
+CREATE TABLE IF NOT EXISTS notice (id TEXT PRIMARY KEY, referral_id TEXT NOT NULL, kind TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS told (notice_id TEXT NOT NULL, kind TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
@@ -88,6 +90,27 @@ class CaseBook:
                 [(referral_id, now + first + s.at * max(last - first, 0.0), json.dumps(asdict(s))) for s in steps],
             )
         return int(number or 0), True
+
+    def note(self, notice_id: str, referral_id: str, kind: str, steps: Iterable[Step], delay: float) -> bool | None:
+        """Take a notice about a referral once and commit; say whether it is new, None where no such referral is here.
+
+        A cancellation takes back the answers not given yet; ``steps`` are given instead, after ``delay`` seconds.
+        """
+        with self._transaction() as db:
+            if db.execute("SELECT 1 FROM referral WHERE id = ?", (referral_id,)).fetchone() is None:
+                return None
+            if db.execute("SELECT 1 FROM notice WHERE id = ?", (notice_id,)).fetchone():
+                return False
+            db.execute("INSERT INTO notice VALUES (?, ?, ?)", (notice_id, referral_id, kind))
+            db.execute("INSERT INTO told VALUES (?, ?)", (notice_id, kind))
+            if kind == CANCEL:
+                db.execute("DELETE FROM answer WHERE referral_id = ? AND state = 'pending'", (referral_id,))
+            due = time.time() + delay
+            db.executemany(
+                "INSERT INTO answer (referral_id, due_at, step) VALUES (?, ?, ?)",
+                [(referral_id, due + step.at, json.dumps(asdict(step))) for step in steps],
+            )
+        return True
 
     def publish_due(self) -> None:
         """Give every answer now due its turn, in one row that only grows: a reader's place in it misses none."""
@@ -159,7 +182,9 @@ class CaseBook:
         """Return how often each referral had its effect, and how many answers are in which state."""
         received = self._db.execute("SELECT referral_id, count(*) FROM effect GROUP BY 1 ORDER BY 1").fetchall()
         states = self._db.execute("SELECT state, count(*) FROM answer GROUP BY 1").fetchall()
-        return {"received": dict(received), "answers": {"pending": 0, "given": 0, "refused": 0, **dict(states)}}
+        told = self._db.execute("SELECT notice_id, count(*) FROM told GROUP BY 1 ORDER BY 1").fetchall()
+        answers = {"pending": 0, "given": 0, "refused": 0, **dict(states)}
+        return {"received": dict(received), "answers": answers, "told": dict(told)}
 
     def close(self) -> None:
         """Close the file."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 
 from adapters.simulator import soap
+from adapters.simulator.behaviour import NOTICES
 from adapters.simulator.casebook import Answer
 from adapters.simulator.recipient import Recipient
 from adapters.simulator.settings import Settings
@@ -42,6 +43,8 @@ class Mds(Recipient):
             operation, parameters = soap.read(request.body, _NAMESPACE)
             if operation == "registrarDerivacion":
                 return self._register(parameters)
+            if operation == "registrarAviso":
+                return self._note(parameters)
             if operation == "consultarContrarreferencias":
                 return self._answers(parameters)
             raise soap.Fault("Client", "Cannot find dispatch method")
@@ -55,6 +58,15 @@ class Mds(Recipient):
         number, new = self.take(fields["idReferencia"])
         code, text = (_TAKEN, "Derivación registrada") if new else (_ALREADY, "La derivación ya estaba registrada")
         return _receipt(code, text, f"MDS-{number:06d}", effect=new)
+
+    def _note(self, fields: dict[str, str]) -> Reply:
+        if fields.get("tipo") not in NOTICES or not fields.get("idAviso"):
+            return _noted(_REJECTED, "Aviso no válido", effect=False)
+        new = self.note(fields["idAviso"], fields.get("idReferencia", ""), fields["tipo"])
+        if new is None:
+            return _noted(_REJECTED, "No existe la derivación", effect=False)
+        code, text = (_TAKEN, "Aviso registrado") if new else (_ALREADY, "El aviso ya estaba registrado")
+        return _noted(code, text, effect=new)
 
     def _answers(self, fields: dict[str, str]) -> Reply:
         since, most = fields.get("desde") or "0", fields.get("maximo") or str(_USUAL)
@@ -74,6 +86,11 @@ class Mds(Recipient):
 def _receipt(code: str, text: str, number: str, *, effect: bool) -> Reply:
     content = soap.present({"codigo": code, "mensaje": text, "numeroExpediente": number})
     return soap.answer(_NAMESPACE, "registrarDerivacionResponse", content, qualified=True, effect=effect)
+
+
+def _noted(code: str, text: str, *, effect: bool) -> Reply:
+    content = soap.present({"codigo": code, "mensaje": text})
+    return soap.answer(_NAMESPACE, "registrarAvisoResponse", content, qualified=True, effect=effect)
 
 
 def _first_wrong(fields: dict[str, str]) -> str:

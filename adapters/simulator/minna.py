@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from adapters.simulator.behaviour import refusal
 from adapters.simulator.folder import SftpFolder
-from adapters.simulator.minna_files import UnreadableFile, read_referrals, write_answers
+from adapters.simulator.minna_files import UnreadableFile, read_notices, read_referrals, write_answers
 from adapters.simulator.recipient import Recipient
 from adapters.simulator.settings import Settings
 
@@ -70,8 +70,16 @@ class Minna(Recipient):
 
     def _take_file(self, file: Path) -> None:
         """Take a file's referrals, then move it away; killed in between, the next start finds them known already."""
+        content = file.read_bytes()
+        notices = read_notices(content)
+        if notices is not None:
+            for notice_id, referral_id, kind, receipt in notices:
+                self.note(notice_id, referral_id, kind)
+                self.keep(receipt)
+            file.rename(self.worked / file.name)
+            return
         try:
-            referrals = read_referrals(file.read_bytes())
+            referrals = read_referrals(content)
         except UnreadableFile:
             file.rename(file.with_suffix(".ilegible"))
             return

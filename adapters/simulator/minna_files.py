@@ -14,6 +14,7 @@ IN_COLUMNS = (
     "fecha_nacimiento", "sexo", "departamento", "distrito", "motivo", "detalle", "prioridad", "emitida", "limite",
     "recibo",
 )  # fmt: skip
+NOTICE_COLUMNS = ("id_aviso", "id_referencia", "tipo", "detalle", "recibo")
 OUT_COLUMNS = (
     "id_mensaje", "id_referencia", "evento", "fecha", "resultado", "motivo", "detalle", "lugar", "comprobante",
 )  # fmt: skip
@@ -23,6 +24,17 @@ _ROWS_PER_BAD_ROW = 50
 
 class UnreadableFile(ValueError):
     """An uploaded file is not UTF-8, or does not have the columns agreed."""
+
+
+def read_notices(content: bytes) -> list[tuple[str, str, str, str]] | None:
+    """Return each notice's id, referral, kind and receipt; None for a file that does not hold notices."""
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=";")
+        if tuple(reader.fieldnames or ()) != NOTICE_COLUMNS:
+            return None
+        return [(row["id_aviso"], row["id_referencia"], row["tipo"], row["recibo"] or "") for row in reader]
+    except (UnicodeDecodeError, csv.Error):
+        return None
 
 
 def read_referrals(content: bytes) -> list[tuple[str, bool, str]]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from adapters.simulator.behaviour import NOTICES
 from adapters.simulator.recipient import Recipient
 from adapters.simulator.settings import Settings
 from adapters.simulator.web import JSON, Reply, Request, json_reply, not_found
@@ -45,13 +46,15 @@ class Mspbs(Recipient):
         await super().stop()
 
     async def handle(self, request: Request) -> Reply:
-        """Answer ``POST /api/derivaciones``."""
-        if request.path != "/api/derivaciones" or request.method != "POST":
+        """Answer ``POST /api/derivaciones`` and ``POST /api/derivaciones/avisos``."""
+        if request.path not in ("/api/derivaciones", "/api/derivaciones/avisos") or request.method != "POST":
             return not_found()
         if not hmac.compare_digest(request.headers.get(b"x-api-key", b""), self.settings.password.encode()):
             return json_reply(401, {"codigo": "NO_AUTORIZADO", "mensaje": "Clave de API no válida"}, effect=False)
         if not request.headers.get(b"idempotency-key"):
             return _invalid("CABECERA_FALTANTE", "Falta la cabecera Idempotency-Key")
+        if request.path.endswith("/avisos"):
+            return self._note(request.json())
         referral = request.json()
         wrong = "el cuerpo no es un objeto JSON" if referral is None else _first_wrong(referral)
         if referral is None or wrong:
@@ -61,6 +64,16 @@ class Mspbs(Recipient):
         if new:
             return json_reply(201, {"numero": text})
         return json_reply(200, {"numero": text, "duplicado": True}, effect=False)
+
+    def _note(self, notice: dict[str, Any] | None) -> Reply:
+        told = {} if notice is None else notice
+        names = ("id_aviso", "id_referencia", "tipo")
+        if not all(isinstance(told.get(name), str) for name in names) or told["tipo"] not in NOTICES:
+            return _invalid("DATOS_INVALIDOS", "Aviso no válido")
+        new = self.note(told["id_aviso"], told["id_referencia"], told["tipo"])
+        if new is None:
+            return _invalid("DERIVACION_DESCONOCIDA", "No existe la derivación")
+        return json_reply(201, {"registrado": True}) if new else json_reply(200, {"duplicado": True}, effect=False)
 
     async def control(self, request: Request) -> Reply:
         """Take the address and the key to call back with: ``POST /_control/callback``."""

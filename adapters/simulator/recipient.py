@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters.simulator.behaviour import Step, plan
+from adapters.simulator.behaviour import Step, answers_to, plan
 from adapters.simulator.casebook import CaseBook
 from adapters.simulator.settings import Office, Settings
 
@@ -22,8 +22,13 @@ class Recipient(Office):
         planned = plan(self.name, self.settings.seed, referral_id) if steps is None else steps
         return self.book.take(referral_id, planned, delays)
 
+    def note(self, notice_id: str, referral_id: str, kind: str) -> bool | None:
+        """Take a notice about a referral, committed when this returns: whether it is new, None without the referral."""
+        steps = answers_to(self.name, self.settings.seed, referral_id, notice_id, kind)
+        return self.book.note(notice_id, referral_id, kind, steps, self.switches["accept_after_s"])
+
     def ledger(self) -> dict[str, Any]:
-        """Return ``received`` (effects by referral) and ``answers`` (how many are pending, given, refused)."""
+        """Return ``received`` and ``told`` (effects by referral and notice), ``answers`` (how many in which state)."""
         return self.book.ledger()
 
     async def stop(self) -> None:

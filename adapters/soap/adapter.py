@@ -194,6 +194,8 @@ def _specs(manifest: Manifest) -> Iterator[tuple[tuple[str, ...], _Spec]]:
         yield ("datasets", name), dataset
     if manifest.send is not None:
         yield ("send",), manifest.send
+    for kind, further in manifest.further.items():
+        yield (kind,), further
     if manifest.poll is not None:
         yield ("poll",), manifest.poll
     for name, bulk in manifest.bulk.items():

@@ -1,23 +1,23 @@
-"""Delivers one referral: decide again, record, transmit, record what came of it, or defer the next attempt.
+"""Delivers one message: decide again, record, transmit, record what came of it, or put the next attempt off.
 
-Every acknowledged referral ends transmitted once, or visibly withheld, rejected or waiting for a person (DESIGN 9.2).
+Every acknowledged referral ends transmitted once, or visibly withheld, rejected or waiting for a person (DESIGN 9.2);
+so does what follows a referral to its recipient, by the same path.
 """
 
 from __future__ import annotations
 
-import random
+from collections import Counter as Counts
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from enum import Enum
+from typing import TypeVar
 from uuid import UUID
 
-import structlog
 from prometheus_client import Counter
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.base import ProducerAdapter
 from adapters.models import (
-    Adapter,
     AlreadyTaken,
     Identifier,
     Malformed,
@@ -30,39 +30,41 @@ from adapters.models import (
 from adapters.registry import Adapters
 from audit.service import AuditLog
 from consent.decision import decide
-from consent.models import REFERRAL_FIELDS, SEND, Caller, Decision, Request, SubjectFacts
+from consent.models import REFERRAL_FIELDS
 from consent.policy import PolicyStore
-from gateway import evidence, jobs
+from gateway import evidence
 from gateway.clock import utc_now
 from gateway.database import Database
-from gateway.referrals import states, store
+from gateway.delivery import lanes, queue
+from gateway.delivery.conclusions import Conclusions
+from gateway.delivery.material import Material, Reader
+from gateway.delivery.plan import Plan
+from gateway.delivery.queue import Job, Lane
+from gateway.delivery.recall import Recall
 from gateway.referrals.models import Referral
-from gateway.registry import service as registry
-from gateway.registry.facts import subject_facts
+from gateway.referrals.outbox import NOT_SUPPORTED
+from gateway.referrals.releases import as_sent
 from gateway.registry.models import PersonDetails
 from gateway.vault import Vault
 from gateway.witnesses.quorum import NO_WITNESSES, Quorum
 
-_log = structlog.get_logger(__name__)
-_attempts = Counter("siis_delivery_attempts_total", "Attempts to transmit a referral", ["recipient", "outcome"])
+_attempts = Counter("siis_delivery_attempts_total", "Attempts to transmit a message", ["recipient", "outcome"])
 
-_LONGEST_WAIT = timedelta(hours=6)
 # While witnesses are missing; no attempt is counted, so none is lost by it.
 _STOPPED_WAIT = timedelta(minutes=1)
+# Where no adapter takes referrals, its letters are dead at once; so few at a time are enough.
+_NO_ADAPTER_PLACES = 4
+# What follows a referral says which one; who it is about is known there.
+_FURTHER_FIELDS = ("identifiers",)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How attempts are spaced: the first wait in seconds, doubled each time up to six hours, and how many in all."""
+class Seen(Enum):
+    """What an attempt showed of the institution."""
 
-    first_wait_s: float
-    attempts: int
-
-    def wait(self, attempt: int) -> timedelta:
-        """Return the pause after attempt number ``attempt`` (from 1), with a tenth of jitter."""
-        seconds = self.first_wait_s * 2 ** (attempt - 1) * random.uniform(0.9, 1.1)  # noqa: S311
-        return min(timedelta(seconds=seconds), _LONGEST_WAIT)
+    NOTHING = "nothing"
+    ANSWER = "answer"
+    SILENCE = "silence"
 
 
 class Delivery:
@@ -82,216 +84,145 @@ class Delivery:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         """``public_address`` is where recipients find the proofs of the receipts they get."""
-        self._database, self._vault, self._audit = database, vault, audit
-        self._policies, self._adapters = policies, adapters
-        self._plan, self._now, self._public_address = plan, now, public_address
-        self._quorum = quorum
+        self.database, self.plan, self.now = database, plan, now
+        self._audit, self._policies, self._adapters = audit, policies, adapters
+        self._public_address, self._quorum = public_address, quorum
+        self._reader = Reader(database, vault)
+        self._conclusions = Conclusions(
+            database=database, vault=vault, audit=audit, policies=policies, plan=plan, now=now
+        )
+        self._recall = Recall(database=database, vault=vault, audit=audit, policies=policies, now=now)
+        #: Since they were last read, by institution: messages transmitted, and attempts to be made again.
+        self.transmitted: Counts[str] = Counts()
+        self.retried: Counts[str] = Counts()
 
-    async def deliver(self, referral_id: UUID) -> None:
-        """Make one attempt for one referral. Safe to repeat: a referral that needs none is left alone.
+    async def close(self) -> None:
+        """Close the connection that material is read over."""
+        await self._reader.close()
 
-        While witnesses are missing too long nothing is transmitted: the referral waits.
+    def lanes(self, institutions: frozenset[str], wanted: Callable[[str], int]) -> list[Lane]:
+        """Return what may be taken for each institution: the places and the rate that its manifests allow."""
+        sending: dict[str, list[ProducerAdapter]] = {}
+        for adapter in self._adapters.sending():
+            sending.setdefault(adapter.institution, []).append(adapter)
+        found = []
+        for name in sorted(institutions | set(sending)):
+            limits = [adapter.manifest.limits for adapter in sending.get(name, ())]
+            rates = [limit.per_second for limit in limits if limit.per_second is not None]
+            places = min((limit.concurrency for limit in limits), default=_NO_ADAPTER_PLACES)
+            found.append(Lane(name, wanted(name), places, min(rates, default=None)))
+        return found
+
+    async def recall(self, referral_id: UUID) -> None:
+        """Cancel a referral whose cancellation is asked for, if nothing of it ever left."""
+        await self._recall.recall(referral_id)
+
+    async def deliver(self, job: Job) -> None:
+        """Make one attempt for what a referral has to be sent now. Safe to repeat: where there is nothing, none is.
+
+        While witnesses are missing too long nothing is transmitted: the message waits.
         """
-        if self._quorum.stops(self._now()):
-            async with self._database.transaction() as connection:
-                await jobs.defer_delivery(connection, referral_id, _STOPPED_WAIT)
+        if self._quorum.stops(self.now()):
+            await self._put_off(job, _STOPPED_WAIT)
             return
-        async with self._database.connection() as connection:
-            current = await store.by_id(connection, referral_id)
-            if current is None or current.delivery != "pending":
-                return
-            details = await registry.person_details(connection, self._vault, current.person_id)
-            facts = await subject_facts(connection, None if details is None else details.ref)
-            private = await store.private_texts(connection, self._vault, current.id)
-        request = self._request(current, private["case"])
-        decision = decide(request, facts, self._policies.current)
+        found = await self._reader.read(job.referral_id)
+        if found is None:
+            async with self.database.transaction() as connection:
+                await queue.drop(connection, job)
+            return
+        seen, retry_after_s = await self._attempt(job, found)
+        if seen is Seen.SILENCE:
+            async with self.database.transaction() as connection:
+                await lanes.silent(connection, job.institution, self.plan, self.now(), retry_after_s)
+        elif seen is Seen.ANSWER and job.troubled:
+            async with self.database.transaction() as connection:
+                await lanes.answered(connection, job.institution, self.now())
+
+    async def _attempt(self, job: Job, found: Material) -> tuple[Seen, float | None]:
+        current = found.referral
+        fields = REFERRAL_FIELDS if found.further is None else _FURTHER_FIELDS
+        request = as_sent(current, found.case, self.now(), fields)
+        decision = decide(request, found.facts, self._policies.current)
+        details = found.details
         if decision.permit is None or details is None:
-            await self._withhold(current, request, decision, facts)
-            return
+            await self._conclusions.withheld(job, found, request, decision)
+            return Seen.NOTHING, None
         adapter = self._adapters.serving(current.service)
         if adapter is None:
-            await self._conclude_failure(current, "no-adapter", final=True)
-            return
+            await self._conclusions.failed(job, found, "no-adapter", final=True)
+            return Seen.NOTHING, None
+        if found.further is not None and found.further.kind not in adapter.further:
+            await self._conclusions.failed(job, found, NOT_SUPPORTED, final=True)
+            return Seen.NOTHING, None
+        if job.lost_before and not adapter.deduplicates:
+            await self._conclusions.failed(job, found, "effect-unknown", final=True, detail="worker lost", unknown=True)
+            return Seen.NOTHING, None
         entry = evidence.decided(
             "referral.sending",
             request,
             decision,
             subject=current.person_id,
-            facts=facts,
+            facts=found.facts,
             exchange={
                 "referral": str(current.id),
-                "attempt": current.attempts + 1,
+                "attempt": found.attempts + 1,
                 "adapter": adapter.name,
                 "protocol": adapter.kind,
+                **({} if found.further is None else {"message": found.kind, "number": found.further.number}),
             },
         )
         receipt = evidence.to_hand_over(await self._audit.append(entry), self._public_address)
-        message = _message(current, details, private["reason"], decision.released)
+        message = _message(found, details, decision.released)
+        job.sent = True
         outcome = await adapter.send(decision.permit, message, receipt=receipt)
         _attempts.labels(current.recipient, type(outcome).__name__).inc()
-        await self._conclude(current, adapter, outcome)
+        return await self._conclude(job, found, adapter, outcome)
 
-    async def _conclude(self, current: Referral, adapter: Adapter, outcome: SendOutcome) -> None:
+    async def _conclude(
+        self, job: Job, found: Material, adapter: ProducerAdapter, outcome: SendOutcome
+    ) -> tuple[Seen, float | None]:
         match outcome:
             case Taken() | AlreadyTaken():
-                await self._transmitted(current, outcome, adapter.kind)
+                await self._conclusions.transmitted(job, found, outcome, adapter.kind)
+                self.transmitted[job.institution] += 1
+                return Seen.ANSWER, None
             case Rejected():
-                await self._conclude_failure(current, "rejected", code=outcome.code, final=True)
+                await self._conclusions.failed(job, found, "rejected", detail=outcome.code, final=True)
+                return Seen.ANSWER, None
+            case Unavailable() if outcome.provenance.attempts == 0 and adapter.connected:
+                # Its breaker is open, or no place was free here: nobody was asked, so this was no attempt.
+                await self._put_off(job, timedelta(seconds=max(outcome.retry_after_s or 0.0, 1.0)))
+                return (Seen.NOTHING if outcome.retry_after_s is None else Seen.SILENCE), None
             case Unavailable() | Malformed():
-                if outcome.effect_unknown and not adapter.deduplicates:
-                    await self._conclude_failure(current, "effect-unknown", code=outcome.reason, final=True)
-                else:
-                    await self._conclude_failure(current, "unavailable", code=outcome.reason, final=False)
+                unknown = outcome.effect_unknown or job.lost_before
+                doubtful = outcome.effect_unknown and not adapter.deduplicates
+                after_s = outcome.retry_after_s if isinstance(outcome, Unavailable) else None
+                await self._conclusions.failed(
+                    job,
+                    found,
+                    "effect-unknown" if doubtful else "unavailable",
+                    detail=outcome.reason,
+                    final=doubtful,
+                    unknown=unknown,
+                    not_before_s=after_s,
+                )
+                self.retried[job.institution] += not doubtful
+                return (Seen.SILENCE if isinstance(outcome, Unavailable) else Seen.ANSWER), after_s
 
-    async def _transmitted(self, current: Referral, outcome: Taken | AlreadyTaken, protocol: str) -> None:
-        async with self._database.transaction() as connection:
-            locked = await store.by_id(connection, current.id, lock=True)
-            if locked is None or locked.delivery not in ("pending", "transmitted"):
-                return
-            at = self._now()
-            # A reply may have overtaken this record: then the state has moved on already and only the note is left.
-            moves = locked.state == states.CREATED
-            entry = evidence.entry(
-                "referral.transmitted",
-                "done",
-                at=at,
-                subject=locked.person_id,
-                policy_version=self._policies.current.version,
-                exchange={
-                    "referral": str(locked.id),
-                    "requester": locked.requester,
-                    "recipient": locked.recipient,
-                    "outcome": type(outcome).__name__,
-                    "state_before": locked.state,
-                    "state_after": states.TRANSITIONS[(locked.state, "send")] if moves else locked.state,
-                    **evidence.told(outcome.provenance, protocol),
-                    # Of the whole delivery; one attempt's own calls are no matter of the log.
-                    "attempts": locked.attempts + 1,
-                },
-            )
-            await self._audit.stage(connection, entry)
-            after = await store.add_event(
-                connection,
-                self._vault,
-                locked,
-                "send" if moves else "transmitted",
-                actor=locked.requester,
-                at=at,
-                facts={"attempt": locked.attempts + 1, "already": isinstance(outcome, AlreadyTaken)},
-                entry_id=entry.id,
-            )
-            await store.change(
-                connection,
-                locked.id,
-                state=after,
-                delivery="transmitted",
-                delivery_reason=None,
-                attempts=locked.attempts + 1,
-                recipient_reference=outcome.reference or None,
-            )
-
-    async def _conclude_failure(self, current: Referral, reason: str, *, final: bool, code: str | None = None) -> None:
-        async with self._database.transaction() as connection:
-            locked = await store.by_id(connection, current.id, lock=True)
-            if locked is None or locked.delivery != "pending":
-                return
-            attempt = locked.attempts + 1
-            ended = final or attempt >= self._plan.attempts
-            facts: dict[str, Any] = {"attempt": attempt, "reason": reason}
-            if code is not None:
-                facts["detail"] = code
-            entry_id = None
-            if ended:
-                entry_id = await self._stage_end(connection, locked, reason, attempt)
-            await store.add_event(
-                connection,
-                self._vault,
-                locked,
-                "dead_letter" if ended else "attempt_failed",
-                actor=locked.requester,
-                at=self._now(),
-                facts=facts,
-                entry_id=entry_id,
-            )
-            delivery = "pending"
-            if ended:
-                delivery = "rejected" if reason == "rejected" else "dead"
-            await store.change(connection, locked.id, delivery=delivery, delivery_reason=reason, attempts=attempt)
-            if not ended:
-                await jobs.defer_delivery(connection, locked.id, self._plan.wait(attempt))
-        _log.info("delivery.failed", referral=str(current.id), reason=reason, attempt=attempt, final=ended)
-
-    async def _stage_end(self, connection: AsyncConnection, locked: Referral, reason: str, attempt: int) -> UUID:
-        entry = evidence.entry(
-            "referral.undelivered",
-            "failed",
-            at=self._now(),
-            subject=locked.person_id,
-            policy_version=self._policies.current.version,
-            exchange={
-                "referral": str(locked.id),
-                "requester": locked.requester,
-                "recipient": locked.recipient,
-                "reason": reason,
-                "attempts": attempt,
-            },
-        )
-        await self._audit.stage(connection, entry)
-        return entry.id
-
-    async def _withhold(self, current: Referral, request: Request, decision: Decision, facts: SubjectFacts) -> None:
-        async with self._database.transaction() as connection:
-            locked = await store.by_id(connection, current.id, lock=True)
-            if locked is None or locked.delivery != "pending":
-                return
-            entry = evidence.decided(
-                "referral.withheld",
-                request,
-                decision,
-                subject=locked.person_id,
-                facts=facts,
-                exchange={"referral": str(locked.id), "state_before": locked.state, "state_after": locked.state},
-            )
-            await self._audit.stage(connection, entry)
-            await store.add_event(
-                connection,
-                self._vault,
-                locked,
-                "withheld",
-                actor=locked.requester,
-                at=request.at,
-                facts={"reason": "not-released"},
-                entry_id=entry.id,
-            )
-            await store.change(connection, locked.id, delivery="withheld", delivery_reason="not-released")
-
-    def _request(self, current: Referral, case: str | None) -> Request:
-        told = current.caller
-        caller = Caller(
-            client_id="siis-delivery",
-            institution=current.requester,
-            user_verified=told["user_verified"],
-            roles=frozenset(told["roles"]),
-            assurance=told["assurance"],
-        )
-        return Request(
-            action=SEND,
-            caller=caller,
-            holder=current.recipient,
-            dataset=f"service:{current.service}",
-            fields=REFERRAL_FIELDS,
-            purpose=current.purpose,
-            basis=current.basis,
-            agreement=current.agreement,
-            case=case,
-            channel=told["channel"],
-            at=self._now(),
-        )
+    async def _put_off(self, job: Job, wait: timedelta) -> None:
+        async with self.database.transaction() as connection:
+            await queue.put_off(connection, job, wait, starts=job.starts - 1)
 
 
-def _message(current: Referral, details: PersonDetails, reason: str, released: frozenset[str]) -> ReferralMessage:
+def _message(found: Material, details: PersonDetails, released: frozenset[str]) -> ReferralMessage:
     """Build the message with no more of the person than this decision released (a whitelist, applied last)."""
+    message = _referral(found.referral, details, found.reason, released)
+    if found.further is None:
+        return message
+    return replace(message, kind=found.further.kind, message_id=found.further.id, reason_text=found.further.text)
 
+
+def _referral(current: Referral, details: PersonDetails, reason: str, released: frozenset[str]) -> ReferralMessage:
     def given(field: str, value: T, nothing: T) -> T:
         return value if field in released else nothing
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +16,12 @@ from prometheus_client import REGISTRY
 
 import gateway.api.app  # noqa: F401 - registers the metrics that serve shows
 from adapters.connections import read_connections
+from adapters.models import AlreadyTaken, Taken
 from adapters.registry import schemes_of
 from gateway.api import health
 from gateway.cli.app import app
 from gateway.database import Database
+from gateway.registry.mass import MEMORY_MIB
 from gateway.settings import Settings
 from gateway.witnesses.asking import CONTRADICTIONS
 
@@ -28,6 +31,8 @@ IMAGE = "siis-gateway"
 TEXTS = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix not in (".pyc", ".py"))
 # Made by whoever deploys, and never committed.
 TEXTS = [path for path in TEXTS if not {"secrets", "tls"} & set(path.relative_to(DEPLOY).parts)]
+# What the metrics of delivery, deadlines and events begin with.
+LOOP = ("siis_delivery_", "siis_referrals_", "siis_subscription")
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 
 
@@ -53,8 +58,17 @@ def rules() -> list[dict[str, Any]]:
 
 def expressions() -> Iterator[str]:
     yield from (rule["expr"] for rule in rules())
-    dashboard = json.loads((DEPLOY / "grafana" / "siis-serve.json").read_text(encoding="utf-8"))
-    yield from (target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    yield from (target["expr"] for target in targets())
+
+
+def targets() -> Iterator[dict[str, Any]]:
+    for path in sorted((DEPLOY / "grafana").glob("*.json")):
+        dashboard = json.loads(path.read_text(encoding="utf-8"))
+        yield from (target for panel in dashboard["panels"] for target in panel["targets"])
+
+
+def metrics_of(expression: str) -> set[str]:
+    return set(re.findall(r"(?<![\w\"])(?:up|siis_\w+|process_\w+|python_\w+)", expression))
 
 
 def test_every_file_of_data_can_be_read() -> None:
@@ -204,7 +218,38 @@ def test_the_base_lists_its_files_and_selectors_meet_their_pods() -> None:
         assert budget["spec"]["selector"]["matchLabels"].items() <= labels[budget["metadata"]["name"]].items()
     [service] = objects("Service")
     assert service["spec"]["selector"].items() <= labels["siis-serve"].items()
-    assert len(objects("NetworkPolicy")) == 4
+    assert len(objects("NetworkPolicy")) == 5
+
+
+def test_webhooks_leave_workers_by_https_only_and_never_to_the_clusters_machines() -> None:
+    policies = {each["metadata"]["name"]: each["spec"] for each in objects("NetworkPolicy")}
+    policy = policies["siis-webhooks"]
+    assert policy["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "siis-worker"}}
+    [way] = policy["egress"]
+    assert way["ports"] == [{"protocol": "TCP", "port": 443}]
+    refused = {ip_network(each) for peer in way["to"] for each in peer["ipBlock"]["except"]}
+    assert all(each.is_link_local or each.is_loopback for each in refused)
+    assert ip_network("169.254.0.0/16") in refused
+    # And nothing else of the gateway goes out to everywhere but the database, names and the institutions' systems.
+    ports = {
+        name: {port["port"] for way in spec.get("egress", ()) for port in way["ports"]}
+        for name, spec in policies.items()
+    }
+    assert {name: found for name, found in ports.items() if found} == {
+        "siis-gateway": {53, 5432},
+        "siis-producers": {443, 22},
+        "siis-webhooks": {443},
+    }
+
+
+def test_a_worker_has_the_memory_and_the_room_that_computing_everybody_may_take() -> None:
+    [worker] = [each for each in objects("StatefulSet") if each["metadata"]["name"] == "siis-worker"]
+    [container] = worker["spec"]["template"]["spec"]["containers"]
+    limit = container["resources"]["limits"]["memory"]
+    assert limit.endswith("Gi")
+    assert int(limit[:-2]) * 1024 >= MEMORY_MIB + 1024
+    [claim] = worker["spec"]["volumeClaimTemplates"]
+    assert int(claim["spec"]["resources"]["requests"]["storage"][:-2]) >= 10
 
 
 def test_volumes_mounted_are_declared() -> None:
@@ -280,10 +325,56 @@ def test_alerts_and_dashboard_use_metrics_that_serve_shows() -> None:
     shown = {"up"}
     for metric in REGISTRY.collect():
         shown |= {metric.name, f"{metric.name}_total"} if metric.type == "counter" else {metric.name}
-    pattern = re.compile(r"(?<![\w\"])(?:up|siis_\w+|process_\w+|python_\w+)")
-    used = {name for text in expressions() for name in pattern.findall(text)}
+    used = {name for text in expressions() for name in metrics_of(text)}
     assert used <= shown, used - shown
-    assert "siis_refused_requests_total" in used
+    assert {"siis_refused_requests_total", "siis_delivery_dead", "siis_subscriptions_disabled"} <= used
+
+
+def test_labels_asked_for_are_labels_of_the_metrics_asked() -> None:
+    # What a metric without samples shows names no label.
+    labels = {
+        name: set(getattr(collector, "_labelnames", ()))
+        for collector, names in REGISTRY._collector_to_names.items()
+        for name in names
+    }
+    for text in expressions():
+        asked = {name for each in re.findall(r"by \(([^)]*)\)", text) for name in each.split(", ")}
+        asked |= {name for each in re.findall(r"\{([^}]*)\}", text) for name in re.findall(r"(\w+)[!=~]+\"", each)}
+        known = set.union({"job", "instance"}, *(labels.get(name, set()) for name in metrics_of(text)))
+        assert asked <= known, text
+    shown = [(rule["annotations"]["summary"], rule["expr"], r"\$labels\.(\w+)") for rule in rules()]
+    shown += [(target["legendFormat"], target["expr"], r"\{\{(\w+)\}\}") for target in targets()]
+    for told, expression, pattern in shown:
+        grouped = {name for each in re.findall(r"by \(([^)]*)\)", expression) for name in each.split(", ")}
+        assert set(re.findall(pattern, told)) <= (grouped or {"job", "instance"}), told
+
+
+def test_an_attempt_that_transmitted_is_called_as_the_program_calls_it() -> None:
+    [asked] = {
+        value
+        for text in expressions()
+        for value in re.findall(r'siis_delivery_attempts_total\{outcome=~"([^"]+)"', text)
+    }
+    assert set(asked.split("|")) == {Taken.__name__, AlreadyTaken.__name__}
+
+
+def test_whatever_waits_for_others_has_an_alert_of_its_own() -> None:
+    watched = {name for rule in rules() for name in metrics_of(rule["expr"])}
+    loop = {name for names in REGISTRY._collector_to_names.values() for name in names if name.startswith(LOOP)}
+    # How much waits is no trouble by itself: how long it has waited is.
+    assert {name for name in loop - watched if "seconds" in name or "dead" in name or "disabled" in name} == set()
+    assert {"siis_delivery_paused", "siis_delivery_silent", "siis_referrals_overdue"} <= watched
+    assert "siis_audit_log_broken_total" in watched
+
+
+def test_a_worker_is_missed_by_what_only_workers_show() -> None:
+    [rule] = [rule for rule in rules() if rule["alert"] == "SiisNoWorker"]
+    [name] = metrics_of(rule["expr"])
+    # A gauge with labels has no sample before somebody sets it, and nobody but couriers does.
+    [labels] = [each._labelnames for each, names in REGISTRY._collector_to_names.items() if name in names]  # type: ignore[attr-defined]
+    assert labels
+    setters = [path for path in (ROOT / "gateway").rglob("*.py") if "refresh_metrics(" in path.read_text("utf-8")]
+    assert {path.name for path in setters} == {"status.py", "courier.py"}
 
 
 def test_alerts_ask_for_reasons_the_program_gives() -> None:
@@ -299,7 +390,8 @@ def test_alerts_ask_for_reasons_the_program_gives() -> None:
 
 
 def test_the_alert_on_contradictions_asks_for_all_of_them() -> None:
-    [asked] = {value for text in expressions() for value in re.findall(r'outcome=~"([^"]+)"', text)}
+    texts = [text for text in expressions() if "siis_witness_answers_total" in text]
+    [asked] = {value for text in texts for value in re.findall(r'outcome=~"([^"]+)"', text)}
     assert set(asked.split("|")) == CONTRADICTIONS
 
 

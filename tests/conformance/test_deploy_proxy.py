@@ -52,6 +52,11 @@ ABOUT_CERTIFICATES = (
 )
 
 
+ETAG = '"0123456789abcdef"'
+# As long as that of a link: 32 bytes in base64.
+TOKEN = "c2VjcmV0b3NlY3JldG9zZWNyZXRvc2VjcmV0b3NlY3I"
+
+
 def name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
@@ -97,19 +102,25 @@ class Authority:
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Stands for the gateway: says which headers arrived."""
+    """Stands for the gateway: says which headers arrived, and nothing to whoever has it already."""
 
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length", "0"))
         self.rfile.read(length)
+        if self.headers.get("If-None-Match") == ETAG:
+            self.send_response(304)
+            self.send_header("ETag", ETAG)
+            self.end_headers()
+            return
         body = json.dumps({"path": self.path, "headers": dict(self.headers.items()), "length": length}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "public, max-age=60")
+        self.send_header("ETag", ETAG)
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = answer
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -121,6 +132,7 @@ class Proxy:
 
     port: int
     folder: Path
+    echo: ThreadingHTTPServer
 
     def ask(
         self, method: str, path: str, *, client: str | None, headers: dict[str, str] | None = None, body: bytes = b""
@@ -198,7 +210,7 @@ def running(shipped: Path, served: str, folder: Path) -> Iterator[Proxy]:
     process = subprocess.Popen([NGINX, "-c", str(whole), "-e", str(folder / "error.log")])
     try:
         wait_for(port, process)
-        yield Proxy(port, folder)
+        yield Proxy(port, folder, echo)
     finally:
         process.terminate()
         process.wait(10)
@@ -209,6 +221,12 @@ def running(shipped: Path, served: str, folder: Path) -> Iterator[Proxy]:
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     with running(CONF, "serve:8080", tmp_path_factory.mktemp("nginx")) as door:
+        yield door
+
+
+@pytest.fixture
+def office_door(tmp_path: Path) -> Iterator[Proxy]:
+    with running(CONF, "serve:8080", tmp_path) as door:
         yield door
 
 
@@ -238,6 +256,14 @@ def test_nginx_accepts_the_file(proxy: Proxy) -> None:
         "/audit/log//2026/tile/entries/000",
         "/audit/log/../../api/v1/audit",
         "/audit/log/%2e%2e/%2e%2e/api/v1/audit",
+        "/api/v1/catalogue",
+        "/api/v1/catalogue/services/abrazo/revisions",
+        "/api/v1/catalogue/services/abrazo%2Frevisions",
+        "/api/v1/catalogue/../people",
+        "/hsdsx",
+        "/hsds/../api/v1/people",
+        "/enlace/../api/v1/people",
+        "/enlace/%2e%2e/api/v1/people",
     ],
 )
 def test_a_caller_without_a_certificate_is_refused(proxy: Proxy, path: str) -> None:
@@ -256,12 +282,83 @@ def test_a_caller_without_a_certificate_is_refused(proxy: Proxy, path: str) -> N
         "/audit/log/proof/019a0000-0000-7000-8000-000000000000",
         "/audit/log/2026/checkpoint",
         "/audit/log/2026/tile/0/x001/067",
+        "/hsds",
+        "/hsds/services?page=2",
+        "/hsds/services/0190aaaa-0000-7000-8000-000000000000",
+        "/api/v1/catalogue/services?on=2026-11-20",
+        "/api/v1/catalogue/services/abrazo",
     ],
 )
-def test_published_keys_and_the_proofs_of_the_log_are_for_everybody(proxy: Proxy, path: str) -> None:
+def test_keys_proofs_and_the_catalogue_are_read_by_everybody_and_kept_where_they_were_read(
+    proxy: Proxy, path: str
+) -> None:
     status, headers, answer = proxy.ask("GET", path, client=None)
     assert (status, answer["path"]) == (200, path)
-    assert headers["cache-control"] == "public, max-age=60"
+    assert (headers["cache-control"], headers["etag"]) == ("public, max-age=60", ETAG)
+    status, headers, _answer = proxy.ask("GET", path, client=None, headers={"If-None-Match": headers["etag"]})
+    assert (status, headers["etag"]) == (304, ETAG)
+
+
+@needs_nginx
+@pytest.mark.parametrize("path", ["/api/v1/catalogue/changes", "/api/v1/catalogue/imports", "/hsds/services"])
+def test_changing_the_catalogue_asks_for_a_certificate(proxy: Proxy, path: str) -> None:
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        status, _headers, problem = proxy.ask(method, path, client=None, body=b"{}")
+        assert (status, problem["type"]) == (403, "urn:siis:problem:client-certificate")
+    assert proxy.ask("POST", path, client="ministry", body=b"{}")[0] == 200
+
+
+@needs_nginx
+def test_the_page_of_an_office_is_reached_without_a_certificate_and_kept_by_nobody(proxy: Proxy) -> None:
+    for method, body in (("GET", b""), ("POST", b"pin=000000")):
+        status, headers, answer = proxy.ask(method, f"/enlace/{TOKEN}", client=None, body=body)
+        assert (status, answer["path"], answer["length"]) == (200, f"/enlace/{TOKEN}", len(body))
+        assert headers["cache-control"] == "no-store"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-robots-tag"] == "noindex, nofollow"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "max-age" in headers["strict-transport-security"]
+    arrived = {key.lower() for key in dict(answer["headers"])}  # type: ignore[call-overload]
+    assert "x-forwarded-for" in arrived
+    assert "client-cert" not in arrived
+
+
+@needs_nginx
+def test_who_tries_addresses_or_pins_is_slowed_at_once_and_told_so_as_a_page(office_door: Proxy) -> None:
+    answers = [office_door.ask("POST", f"/enlace/{TOKEN}", client=None, body=b"pin=000000") for _ in range(40)]
+    refused = [headers for status, headers, _answer in answers if status == 429]
+    assert refused
+    assert [status for status, _headers, _answer in answers[:20]] == [200] * 20
+    assert refused[0]["content-type"] == "text/html; charset=utf-8"
+    assert (refused[0]["cache-control"], refused[0]["retry-after"]) == ("no-store", "10")
+    # What systems ask has a share of its own.
+    assert office_door.ask("GET", "/hsds", client=None)[0] == 200
+
+
+@needs_nginx
+def test_the_address_of_an_office_is_in_no_log_whatever_became_of_the_request(office_door: Proxy) -> None:
+    paths = (f"/enlace/{TOKEN}", f"//enlace%2F{TOKEN}", f"/Enlace/{TOKEN}", f"/enlace/{TOKEN}/", f"/enlace/{TOKEN}?a=b")
+    for path in paths:
+        office_door.ask("GET", path, client=None)
+    assert office_door.ask("GET", f"/enlace/{TOKEN}", client="stranger")[0] == 400
+    assert office_door.ask("POST", f"/enlace/{TOKEN}", client=None, body=b"x" * (16 * 1024 + 1))[0] == 413
+    answers = [office_door.ask("GET", f"/enlace/{TOKEN}", client=None)[0] for _ in range(40)]
+    assert 429 in answers
+    office_door.echo.shutdown()
+    office_door.echo.server_close()
+    status, headers, _answer = office_door.ask("GET", f"/enlace/{TOKEN}", client="ministry")
+    while status == 429:
+        status, headers, _answer = office_door.ask("GET", f"/enlace/{TOKEN}", client="ministry")
+    assert (status, headers["content-type"]) == (503, "text/html; charset=utf-8")
+    status, headers, problem = office_door.ask("GET", "/enlace/../api/v1/enlace", client="ministry")
+    assert (status, problem["status"], headers["retry-after"]) == (503, 503, "5")
+    deadline, text = time.monotonic() + 10, ""
+    while '"status":503' not in text and time.monotonic() < deadline:
+        text = (office_door.folder / "access.log").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert {200, 400, 403, 413, 429, 503} <= {line["status"] for line in lines}
+    assert {line["path"] for line in lines} == {"/enlace/"}
+    assert TOKEN not in text + (office_door.folder / "error.log").read_text(encoding="utf-8")
 
 
 @needs_nginx

@@ -30,7 +30,9 @@ from consent.volume import Volume
 from gateway import errors
 from gateway.api import problems
 from gateway.database import Database
-from gateway.delivery.service import Delivery, Plan
+from gateway.delivery.plan import Plan
+from gateway.delivery.queue import Job
+from gateway.delivery.service import Delivery
 from gateway.exchange import DisclosureRequest, Exchange
 from gateway.registry import service as registry
 from gateway.registry.lookup import SubjectLookup
@@ -340,7 +342,14 @@ async def test_status_queries_stop_and_deliveries_wait(world: World) -> None:
     [entry] = await world.last()
     assert entry.envelope["type"] == "status.stopped"
     referral = uuid7()
-    await world.delivery.deliver(referral)
+    async with world.database.transaction() as connection:
+        taken = await connection.exec_driver_sql(
+            "INSERT INTO jobs.procrastinate_jobs (queue_name, task_name, args, status, attempts)"
+            " VALUES ('to:MSPBS', 'deliver', jsonb_build_object('referral_id', %s::text), 'doing', 1) RETURNING id",
+            (str(referral),),
+        )
+        job = Job(taken.scalar_one(), referral, "MSPBS", starts=1, troubled=False)
+    await world.delivery.deliver(job)
     async with world.database.connection() as connection:
         jobs = await connection.exec_driver_sql(
             "SELECT args->>'referral_id', status::text, attempts, scheduled_at > now() FROM jobs.procrastinate_jobs"

@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from consent.models import REFERRAL_FIELDS
-from gateway.delivery.service import Plan, _message
+from gateway.delivery.plan import Plan
+from gateway.delivery.service import _referral
 from gateway.referrals.models import Referral
 from gateway.registry.models import PersonDetails, PersonRef
 
@@ -40,7 +41,7 @@ REFERRAL = Referral(
 
 
 def test_a_message_holds_only_what_the_decision_released() -> None:
-    whole = _message(REFERRAL, PERSON, "", frozenset(REFERRAL_FIELDS))
+    whole = _referral(REFERRAL, PERSON, "", frozenset(REFERRAL_FIELDS))
     assert (whole.given_names, whole.birth_date, whole.district) == ("Arami", date(1950, 1, 2), "1101")
     for field, nothing in {
         "identifiers": (),
@@ -51,13 +52,15 @@ def test_a_message_holds_only_what_the_decision_released() -> None:
         "department": None,
         "district": None,
     }.items():
-        trimmed = _message(REFERRAL, PERSON, "", frozenset(REFERRAL_FIELDS) - {field})
+        trimmed = _referral(REFERRAL, PERSON, "", frozenset(REFERRAL_FIELDS) - {field})
         assert trimmed == replace(whole, **{field: nothing})
 
 
-def test_waits_double_up_to_six_hours() -> None:
-    plan = Plan(first_wait_s=5, attempts=12)
+def test_waits_double_up_to_a_day_and_a_silent_institution_is_tried_every_minute() -> None:
+    plan = Plan(first_wait_s=5, attempts=20)
     waits = [plan.wait(attempt) for attempt in range(1, 20)]
     assert timedelta(seconds=4.5) <= waits[0] <= timedelta(seconds=5.5)
     assert all(later > earlier for earlier, later in itertools.pairwise(waits[:10]))
-    assert waits[-1] == timedelta(hours=6)
+    assert timedelta(hours=21) < waits[-1] <= timedelta(hours=27)
+    assert timedelta(days=5) < sum(waits, timedelta()) < timedelta(days=8)
+    assert [plan.closed(closings).total_seconds() for closings in (0, 1, 2, 3, 4, 99)] == [5, 10, 20, 40, 60, 60]
