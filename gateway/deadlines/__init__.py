@@ -1,0 +1,1 @@
+"""Terms of referrals: reminders before, overdue after, escalation."""
