@@ -6,13 +6,9 @@ under agreements of its institution. A call says ids only, signed with the webho
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
-from ipaddress import ip_address
-from socket import SOCK_STREAM
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import procrastinate
@@ -22,13 +18,12 @@ from prometheus_client import Counter
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.errors import CallFailed, ContractBroken
-from adapters.http import ask, client_for
 from consent.agreements import read_history
 from consent.records import read_record
 from consent.transaction import instant
 from gateway import errors
 from gateway.database import Database, driver_connection
+from gateway.events.calls import CONTENT_TYPE, calling, may_be_called
 from gateway.standards.govstack import individuals
 from gateway.standards.govstack.models import Answer, Call, object_id
 from gateway.standards.govstack.tables import webhook
@@ -40,10 +35,7 @@ from schemas.text import _
 CALL = "consent-webhook"
 SIGNATURE_HEADER = "X-SIIS-Signature"
 EVENTS = frozenset({"consent.given", "consent.refused", "consent.withdrawn", "consent.revoked", "consent.invalidated"})
-CONTENT_TYPE = "application/json"
 _COLUMN = "govstack_webhook.secret"
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_CONNECT_S, _WITHIN_S, _MAX_BODY = 5.0, 10.0, 64 * 1024
 # Two seconds, four, eight: the twelfth repetition comes some 2¼ hours after the first call.
 _RETRY = procrastinate.RetryStrategy(max_attempts=12, exponential_wait=2)
 
@@ -158,11 +150,11 @@ class Calls:
                 return
         body = canonical_json({**message, "dataAgreementId": record.agreement, "individualId": str(record.subject)})
         secret = self._vault.open(_COLUMN, webhook_id, bytes(found.secret))
-        status = await _post(found.url, body, signature_of(secret, body))
-        taken = 200 <= status < 300
-        _calls.labels("taken" if taken else "failed").inc()
-        if not taken:
-            _log.warning("webhook.not_taken", webhook=str(webhook_id), status=status)
+        async with calling(found.url) as post:
+            reply = await post(body, {SIGNATURE_HEADER: signature_of(secret, body)})
+        _calls.labels("taken" if reply.taken else "failed").inc()
+        if not reply.taken:
+            _log.warning("webhook.not_taken", webhook=str(webhook_id), status=reply.status)
             raise NotTaken(str(webhook_id))
 
 
@@ -171,39 +163,9 @@ def signature_of(secret: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-async def _post(url: str, body: bytes, signature: str) -> int:
-    """Return the status, 0 where there was no answer; redirects are not followed."""
-    headers = {"Content-Type": CONTENT_TYPE, SIGNATURE_HEADER: signature}
-    if await _leads_inside(url):
-        return 0
-    async with client_for(_CONNECT_S) as client:
-        request = client.build_request("POST", url, content=body, headers=headers)
-        try:
-            return (await ask(client, request, within_s=_WITHIN_S, max_body=_MAX_BODY)).status
-        except (CallFailed, ContractBroken):
-            return 0
-
-
-async def _leads_inside(url: str) -> bool:
-    """Say whether an https address leads to this machine or its own network card, whatever its name says.
-
-    Plain http is for this machine alone (development). Institutions' private networks are where webhooks live.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "http":
-        return False
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port or 443, type=SOCK_STREAM)
-    except OSError:
-        return True
-    addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
-    plain = [getattr(each, "ipv4_mapped", None) or each for each in addresses]
-    return any(each.is_loopback or each.is_link_local or each.is_unspecified or each.is_multicast for each in plain)
-
-
 def _checked(call: Call, *, secret_needed: bool) -> dict[str, Any]:
     given: dict[str, Any] = call.message["webhook"]
-    if not _may_be_called(given["payloadUrl"], local=call.local):
+    if not may_be_called(given["payloadUrl"], local=call.local):
         detail = _("Use una dirección https sin usuario ni fragmento.")
         raise errors.BadRequest("bad-url", pointer="/webhook/payloadUrl", detail=detail)
     if given["contentType"] != CONTENT_TYPE:
@@ -212,17 +174,6 @@ def _checked(call: Call, *, secret_needed: bool) -> dict[str, Any]:
         detail = _("La clave secreta lleva de 16 a 200 caracteres.")
         raise errors.BadRequest("bad-secret", pointer="/webhook/secretKey", detail=detail)
     return given
-
-
-def _may_be_called(url: str, *, local: bool) -> bool:
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if not host or not url.isprintable() or parts.username is not None or parts.password is not None or parts.fragment:
-        return False
-    return parts.scheme == "https" or (local and parts.scheme == "http" and host in _LOOPBACK)
 
 
 def _values(given: dict[str, Any]) -> dict[str, Any]:
