@@ -1,0 +1,1 @@
+"""Where people fall out: the steps between a gap and its closing, counted and timed."""
