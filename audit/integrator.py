@@ -14,6 +14,7 @@ from uuid import UUID
 
 import psycopg
 import structlog
+from prometheus_client import Counter
 from psycopg.pq import TransactionStatus
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -98,6 +99,7 @@ WHERE l.locktype = 'advisory' AND l.classid = %s AND l.objid = %s AND l.objsubid
 Waiting = tuple[UUID, bytes]
 
 _log = structlog.get_logger(__name__)
+_broken = Counter("siis_audit_log_broken_total", "Looks at a log that contradicts itself; it is not written to")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ async def run(
             async with connection as driver:
                 await _serve(Integrator(driver, signer, log, now), stop, interval)
         except LogBroken as error:
+            _broken.inc()
             _log.error("audit.log_broken", reason=str(error))
         except (SQLAlchemyError, psycopg.Error, OSError, AuditUnavailable) as error:
             _log.warning("audit.integrator_without_database", error=type(error).__name__)

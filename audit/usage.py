@@ -6,7 +6,7 @@ Whose right it is to read it somebody else has decided and logged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,7 +34,7 @@ _OF_PERSON = text(
     FROM audit.subject_key AS k
     JOIN audit.entry AS e ON e.pseudonym = k.pseudonym
     LEFT JOIN audit.sequence AS s ON s.entry_id = e.id
-    WHERE k.subject = :subject AND k.wrapped_key IS NOT NULL
+    WHERE k.subject = ANY(:subjects) AND k.wrapped_key IS NOT NULL
       AND (CAST(:before AS uuid) IS NULL OR e.id < :before) AND {_PERIOD}
     ORDER BY e.id DESC LIMIT :limit
     """  # noqa: S608 — constants of ours
@@ -70,20 +70,20 @@ class Use:
 async def uses_of(
     conn: AsyncConnection,
     epochs: Epochs,
-    subject: UUID,
+    subjects: Collection[UUID],
     *,
     before: UUID | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> AsyncGenerator[Use, None]:
     """Yield every entry about a person, newest first: those with an id before ``before``, from ``since`` (included) to
-    ``until`` (excluded).
+    ``until`` (excluded). ``subjects`` are the ids under which the log knows the person.
 
-    Nothing where the person's key was destroyed. Raises :class:`~schemas.errors.DecryptionError` under another epoch's
+    Nothing of an id whose key was destroyed. Raises :class:`~schemas.errors.DecryptionError` under another epoch's
     key or for a detail that was changed, and :class:`~audit.errors.LogBroken` for one that is not what its envelope
     commits to.
     """
-    values = {"subject": subject, "since": since, "until": until, "limit": _BATCH}
+    values = {"subjects": list(subjects), "since": since, "until": until, "limit": _BATCH}
     behind = before
     while True:
         rows = [tuple(row) for row in await conn.execute(_OF_PERSON, {**values, "before": behind})]

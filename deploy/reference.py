@@ -45,7 +45,7 @@ _MEANING = {
     "trusted_proxies": "Networks of our reverse proxies: from there `Client-Cert` and `X-Forwarded-For` are believed",
     "client_rate": "Requests that one client may make per second, in each process; twice as many at once",
     "worker_metrics_port": "Port where the worker shows Prometheus metrics, on the host of `SIIS_HOST`; 0: none.",
-    "worker_concurrency": "Deliveries that one worker makes at once",
+    "worker_concurrency": "Messages to one institution that a worker has under way at once",
     "poll_interval_s": "Seconds between two polls of a recipient",
     "retry_first_s": "Seconds before the second attempt of a delivery; doubled each time, six hours at most",
     "retry_attempts": "Attempts before a delivery waits for a person",
@@ -159,6 +159,17 @@ def moves() -> str:
     return _table(("State", "Event", "In Spanish", "Reported by", "Next state"), rows)
 
 
+def refused_moves() -> str:
+    """Return per state what is refused with 409, and what is filled in so that it is not."""
+    events = tuple(code_list("referral-events"))
+    rows = []
+    for state in states.BUSINESS_STATUS:
+        ways = {event: states.path(state, event) for event in events}
+        filled = [f"`{event}` (after {_ticks(way[:-1])})" for event, way in ways.items() if way and len(way) > 1]
+        rows.append((f"`{state}`", ", ".join(filled), _ticks(event for event, way in ways.items() if way is None)))
+    return _table(("State", "Taken with what went unreported", "Refused"), rows)
+
+
 def business_status() -> str:
     """Return the states with their BSeR business status codes."""
     rows = [
@@ -255,6 +266,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "converters": converters,
     "state-diagram": state_diagram,
     "moves": moves,
+    "refused-moves": refused_moves,
     "business-status": business_status,
     "scopes": _codes("scopes"),
     "roles": _codes(
@@ -275,13 +287,17 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "obligations": _codes("obligations"),
     "emergency-reasons": _codes("emergency-reasons"),
     "notices": _codes("notices"),
+    "barriers": _codes("barriers"),
+    "case-states": _codes("case-states"),
     "consent-channels": _codes("consent-channels"),
     "consent-problems": _codes("consent-problems"),
     "consent-end-reasons": _codes("consent-end-reasons", ends_by=lambda spec: f"`{spec['step']}`"),
+    "merge-reasons": _codes("merge-reasons", step=lambda spec: f"`{spec['step']}`"),
     "representation-end-reasons": _codes("representation-end-reasons", ends_by=lambda spec: f"`{spec['step']}`"),
     "rights": _codes("rights", term=_term, outcomes=lambda spec: _ticks(spec["outcomes"])),
     "rights-outcomes": _codes("rights-outcomes", norm_and_reason=lambda spec: "yes" if spec.get("reasoned") else ""),
     "breach-kinds": _codes("breach-kinds"),
+    "event-types": _codes("event-types", to=lambda spec: _ticks(spec["to"])),
     "retention": _codes("retention", years=lambda spec: str(spec["years"]), counted=lambda spec: spec["counted"]),
     "erasure-grounds": _codes(
         "erasure-grounds",
@@ -312,11 +328,29 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "denial-reasons": _codes("denial-reasons", the_caller_sees=lambda spec: "404" if spec["subject"] else "403"),
     "withheld-reasons": _codes("withheld-reasons"),
     "institutions": _codes("institutions"),
+    "characteristics": _codes("characteristics", of=lambda spec: spec["unit"]),
+    "instruments": _codes("instruments", rank=lambda spec: str(spec["rank"])),
+    "relations": _codes("relations"),
     "services": _codes(
         "services",
         institution=lambda spec: f"`{spec['institution']}`",
         days_to_answer=lambda spec: str(spec["response_days"]),
     ),
+    "programmes": _codes("programmes", institution=lambda spec: f"`{spec['institution']}`"),
+    "requirements": _codes("requirements", given_by=lambda spec: f"`{spec['issuer']}`" if "issuer" in spec else ""),
+    "packages": _codes("packages", services=lambda spec: _ticks(spec["services"])),
+    "service-routes": _codes("service-routes", steps=lambda spec: _ticks(step["service"] for step in spec["steps"])),
+    "locations": _codes(
+        "locations",
+        district=lambda spec: spec["district"],
+        services=lambda spec: _ticks(offer["service"] for offer in spec["offers"]),
+    ),
+    "populations": _codes("populations"),
+    "protection-states": _codes("protection-states"),
+    "status-rules": _codes("status-rules"),
+    "funnel-steps": _codes("funnel-steps"),
+    "funnel-endings": _codes("funnel-endings"),
+    "funnel-spans": _codes("funnel-spans"),
     "reasons": _codes("reasons", used_to=lambda spec: ", ".join(spec["use"]).replace("_", " ")),
     "outcomes": _codes("outcomes", protected_afterwards=lambda spec: "yes" if spec["protected"] else "no"),
     "life-cycle": _codes("life-cycle", unit=lambda spec: spec["unit"]),

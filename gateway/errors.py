@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from adapters.models import Provenance
 from audit.models import Receipt
@@ -36,6 +38,24 @@ class BadRequest(Refusal):
         self.allowed, self.detail = tuple(allowed), detail
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing wrong with a message: the rule broken, where (RFC 6901), what to do, and the codes there are."""
+
+    rule: str
+    pointer: str
+    detail: str
+    allowed: tuple[str, ...] = ()
+
+
+class Invalid(BadRequest):
+    """A message with mistakes that its schema cannot see; all of them are told at once."""
+
+    def __init__(self, code: str, mistakes: Iterable[Mistake]) -> None:
+        super().__init__(code)
+        self.mistakes = tuple(mistakes)
+
+
 class Denied(Refusal):
     """The decision was no, for a reason that does not depend on the subject."""
 
@@ -63,11 +83,17 @@ class NotFound(Refusal):
 
 
 class Conflict(Refusal):
-    """The request contradicts what is already there: another body under one key, an event out of order."""
+    """The request contradicts what is already there: another body under one key, an event out of order.
 
-    def __init__(self, code: str, *, detail: str | None = None) -> None:
-        super().__init__(code)
+    ``told`` are codes and ids that the caller may learn of what is there, by the name the answer gives them.
+    """
+
+    def __init__(
+        self, code: str, *, detail: str | None = None, receipt: Receipt | None = None, **told: str | list[str]
+    ) -> None:
+        super().__init__(code, receipt=receipt)
         self.detail = detail
+        self.told: dict[str, Any] = dict(told)
 
 
 class EvidenceStopped(Refusal):
@@ -83,3 +109,11 @@ class ProducerFailed(Refusal):
     def __init__(self, kind: str, retry_after_s: float | None = None, *, receipt: Receipt) -> None:
         super().__init__(f"producer-{kind}", receipt=receipt)
         self.kind, self.retry_after_s = kind, retry_after_s
+
+
+def place_of(error: BaseException) -> str:
+    """Return file and line where an unforeseen error was raised: its text may hold anything, so that is not told."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return "" if place is None else f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"

@@ -16,19 +16,28 @@ from consent.policy import PolicyStore
 from consent.volume import Volume
 from gateway.auditing.exports import Exports
 from gateway.auditing.service import Auditing
+from gateway.boards.cases import Cases
+from gateway.boards.service import Boards
+from gateway.boards.store import acting_for
 from gateway.catalogue.service import Catalogue
 from gateway.clock import utc_now
 from gateway.database import Database, application_url
-from gateway.delivery.service import Delivery, Plan
+from gateway.deadlines.keeper import Deadlines
+from gateway.delivery.desk import DeliveryDesk
+from gateway.delivery.plan import Plan
+from gateway.delivery.service import Delivery
 from gateway.dossier.anomalies import Anomalies
 from gateway.erasure.keeper import KeyKeeper
 from gateway.exchange import Exchange
 from gateway.governance.consents import Consents
 from gateway.governance.emergencies import EmergencyWatch
 from gateway.governance.explanations import Explanations
+from gateway.governance.merges import Merges
 from gateway.governance.protection import Protection
 from gateway.governance.service import Governance
 from gateway.governance.usage import Usage
+from gateway.guidance.service import Guidance
+from gateway.guidance.threads import Threads
 from gateway.identity.directory import ClientDirectory
 from gateway.identity.foreign import ForeignTokens
 from gateway.identity.keys import load_ring
@@ -38,17 +47,27 @@ from gateway.identity.oauth import TokenServer
 from gateway.identity.peer import Proxies
 from gateway.identity.rotation import RingKeeper
 from gateway.identity.tokens import TokenChecker
+from gateway.intake.forms import Forms
+from gateway.intake.forms_facts import FactReports
 from gateway.intake.held import HeldRegisters
 from gateway.intake.registers import RegisterIntake
 from gateway.intake.replies import ReplyIntake
+from gateway.links.service import Links
 from gateway.producers.service import HealthKeeper, open_adapters
 from gateway.referrals.service import ReferralService
 from gateway.refusals import RefusalLog
+from gateway.registry.achievements import Published
 from gateway.registry.lookup import SubjectLookup
 from gateway.registry.query import StatusService
+from gateway.registry.rounds import StatusRounds
+from gateway.reports.service import Reports
 from gateway.rights.breaches import Breaches
 from gateway.rights.service import Rights
 from gateway.settings import Settings
+from gateway.statistics.service import Statistics
+from gateway.statistics.trajectory import Trajectories
+from gateway.subscriptions.push import Push
+from gateway.subscriptions.service import Subscriptions
 from gateway.vault import MissingKey, Vault, load_epochs, load_kek, open_vault
 from gateway.witnesses.policy import policy_text
 from gateway.witnesses.quorum import Quorum
@@ -78,17 +97,35 @@ class Runtime:
     explanations: Explanations
     consents: Consents
     protection: Protection
+    merges: Merges
+    forms: Forms
+    reported: FactReports
     rights: Rights
     breaches: Breaches
     usage: Usage
+    guidance: Guidance
+    threads: Threads
     auditing: Auditing
     exports: Exports
     anomalies: Anomalies
     proxies: Proxies
     exchange: Exchange
     referrals: ReferralService
+    catalogue: Catalogue
+    reports: Reports
+    boards: Boards
+    cases: Cases
+    links: Links
+    deadlines: Deadlines
     statuses: StatusService
+    status_rounds: StatusRounds
+    achievements: Published
+    statistics: Statistics
+    trajectories: Trajectories
+    subscriptions: Subscriptions
+    push: Push
     delivery: Delivery
+    delivery_desk: DeliveryDesk
     replies: ReplyIntake
     registers: RegisterIntake
     quorum: Quorum
@@ -145,15 +182,36 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         rights = Rights(governance=governance, audit=audit, vault=vault, epochs=epochs)
         issuer = Issuer(settings.issuer)
         refusals = RefusalLog(audit, policies, utc_now)
+        catalogue = Catalogue(database)
         referrals = ReferralService(
             database=database,
             vault=vault,
-            catalogue=Catalogue(database),
+            catalogue=catalogue,
             subjects=subjects,
             audit=audit,
             policies=policies,
             volume=volume,
+            quorum=quorum,
         )
+        statuses = StatusService(
+            database=database,
+            vault=vault,
+            audit=audit,
+            policies=policies,
+            volume=volume,
+            quorum=quorum,
+        )
+        delivery = Delivery(
+            database=database,
+            vault=vault,
+            audit=audit,
+            policies=policies,
+            adapters=adapters,
+            plan=Plan(settings.retry_first_s, settings.retry_attempts),
+            public_address=issuer.url,
+            quorum=quorum,
+        )
+        stack.push_async_callback(delivery.close)
         runtime = Runtime(
             settings=settings,
             database=database,
@@ -180,20 +238,47 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
                 quorum=quorum,
             ),
             referrals=referrals,
-            statuses=StatusService(
-                database=database,
+            catalogue=catalogue,
+            reports=Reports(governance=governance, vault=vault, audit=audit, policies=policies, quorum=quorum),
+            boards=Boards(
+                governance=governance, vault=vault, audit=audit, policies=policies, volume=volume, quorum=quorum
+            ),
+            cases=Cases(governance, vault),
+            links=Links(
+                governance=governance,
                 vault=vault,
                 audit=audit,
                 policies=policies,
-                volume=volume,
+                referrals=referrals,
+                public_address=issuer.url,
                 quorum=quorum,
             ),
+            deadlines=Deadlines(database=database, vault=vault, audit=audit, boards=acting_for),
+            statuses=statuses,
+            status_rounds=StatusRounds(database, settings.data_dir),
+            achievements=Published(database),
+            statistics=Statistics(governance=governance, audit=audit, policies=policies, published=Published(database)),
+            trajectories=Trajectories(
+                database=database, vault=vault, audit=audit, policies=policies, volume=volume, quorum=quorum
+            ),
+            subscriptions=Subscriptions(
+                governance=governance,
+                vault=vault,
+                boards=acting_for,
+                local=issuer.url.startswith("http:"),
+            ),
+            push=Push(database=database, vault=vault, audit=audit, policies=policies, boards=acting_for),
             subjects=subjects,
             governance=governance,
             consents=Consents(governance, vault),
             protection=Protection(governance, vault),
+            merges=Merges(governance, vault, audit=audit),
+            forms=Forms(governance, vault),
+            reported=FactReports(governance, vault),
             rights=rights,
             breaches=Breaches(governance=governance, audit=audit, vault=vault, epochs=epochs),
+            guidance=Guidance(governance=governance, audit=audit, vault=vault, catalogue=catalogue, statuses=statuses),
+            threads=Threads(governance=governance, audit=audit, vault=vault),
             usage=Usage(governance, vault, audit=audit, epochs=epochs),
             auditing=auditing,
             anomalies=Anomalies(governance=governance, audit=audit, vault=vault, epochs=epochs),
@@ -213,16 +298,8 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
                 subjects=subjects,
                 governance=governance,
             ),
-            delivery=Delivery(
-                database=database,
-                vault=vault,
-                audit=audit,
-                policies=policies,
-                adapters=adapters,
-                plan=Plan(settings.retry_first_s, settings.retry_attempts),
-                public_address=issuer.url,
-                quorum=quorum,
-            ),
+            delivery=delivery,
+            delivery_desk=DeliveryDesk(governance, vault),
             replies=ReplyIntake(database=database, audit=audit, policies=policies, referrals=referrals),
             registers=RegisterIntake(
                 database=database,

@@ -56,10 +56,12 @@ class Settings(BaseSettings):
     worker_metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=0, description="port where the worker shows its metrics; 0: none"
     )
-    worker_concurrency: Annotated[int, Field(ge=1, le=256)] = 16
+    worker_concurrency: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=16, description="messages to one institution that a worker has under way at once"
+    )
     poll_interval_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     retry_first_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
-    retry_attempts: Annotated[int, Field(ge=1, le=50)] = 12
+    retry_attempts: Annotated[int, Field(ge=1, le=50)] = 20
 
     @field_validator("database_url", "database_owner_url")
     @classmethod

@@ -119,11 +119,7 @@ class Answers:
             _log.warning("request.cut_off", kind=type(error.__cause__).__name__)
             return Response(status_code=500)
         # The text of an unforeseen error may hold anything, so only its kind and place are told.
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = "" if place is None else f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
-        _log.error("request.defect", kind=type(error).__name__, where=where)
+        _log.error("request.defect", kind=type(error).__name__, where=errors.place_of(error))
         return problems.problem(500, "defect", _("Error interno"), detail=_("El error quedó anotado; avise a la UTGS."))
 
     async def _recorded(self, request: Request, reasons: list[str]) -> Receipt | None:

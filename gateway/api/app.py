@@ -13,26 +13,39 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from audit.published import Published
 from gateway.api import (
+    achievements,
     agreements,
     anomalies,
     audit,
+    boards,
     breaches,
+    catalogue,
     codes,
     consent_bb,
     consents,
     decisions,
+    delivery,
     disclosures,
     emergencies,
+    facts,
+    forms,
+    guidance,
     health,
+    hsds,
+    links,
     log,
+    merges,
     oauth,
     people,
     producers,
     protection,
     receipts,
     referrals,
+    reports,
     rights,
     roles,
+    statistics,
+    subscriptions,
     usage,
     usage_abroad,
 )
@@ -70,18 +83,31 @@ def create_app(runtime: Runtime) -> ASGIApp:
     app.include_router(asking)
     app.include_router(referrals.build_router(door, runtime.referrals, FhirIntake(runtime.referrals)))
     app.include_router(protection.build_router(door, runtime.statuses))
+    app.include_router(achievements.build_router(door, runtime.achievements))
+    app.include_router(statistics.build_router(door, runtime.statistics, runtime.trajectories))
     app.include_router(producers.build_router(door, runtime.adapters, runtime.database))
     app.include_router(codes.build_router(door))
+    app.include_router(catalogue.build_router(door, runtime.governance, runtime.catalogue))
+    app.include_router(hsds.build_router(runtime.catalogue, runtime.tokens.issuer.url))
     app.include_router(agreements.build_router(door, runtime.governance))
     app.include_router(roles.build_router(door, runtime.governance))
     app.include_router(emergencies.build_router(door, runtime.governance))
     app.include_router(consents.build_router(door, runtime.consents))
     app.include_router(people.build_router(door, runtime.protection))
+    app.include_router(merges.build_router(door, runtime.merges))
     app.include_router(rights.build_router(door, runtime.rights))
     app.include_router(breaches.build_router(door, runtime.breaches))
+    app.include_router(subscriptions.build_router(door, runtime.subscriptions))
     app.include_router(decisions.build_router(door, runtime.explanations))
     app.include_router(usage.build_router(door, runtime.usage))
     app.include_router(usage_abroad.build_router(door, runtime.usage, runtime.refusals))
+    app.include_router(forms.build_router(door, runtime.forms))
+    app.include_router(facts.build_router(door, runtime.reported))
+    app.include_router(guidance.build_router(door, runtime.guidance, runtime.threads))
+    app.include_router(reports.build_router(door, runtime.reports))
+    app.include_router(boards.build_router(door, runtime.governance, runtime.boards, runtime.cases))
+    app.include_router(links.build_router(door, runtime.links))
+    app.include_router(delivery.build_router(door, runtime.delivery_desk))
     app.include_router(receipts.build_router(door, runtime.governance))
     source = Source(runtime.tokens.issuer.url, runtime.settings.log_origin, version("siis-gateway"))
     app.include_router(audit.build_router(door, runtime.auditing, runtime.exports, source))

@@ -18,6 +18,7 @@ from schemas.codes import code_list
 #: What is the catalogue's (institutions, services) and what is demonstration data are no public lists.
 LISTS = (
     "breach-kinds",
+    "characteristics",
     "consent-channels",
     "consent-end-reasons",
     "consent-problems",
@@ -25,6 +26,11 @@ LISTS = (
     "denial-reasons",
     "departments",
     "emergency-reasons",
+    "funnel-endings",
+    "funnel-spans",
+    "funnel-steps",
+    "event-types",
+    "instruments",
     "labels",
     "legal-bases",
     "life-cycle",
@@ -34,6 +40,7 @@ LISTS = (
     "purposes",
     "reasons",
     "referral-events",
+    "relations",
     "representation-end-reasons",
     "rights",
     "rights-outcomes",

@@ -85,7 +85,7 @@ def of_refusal(error: errors.Refusal) -> Response:
         title, what_to_do = _conflicts().get(error.code, usual)
         known = error.code in _conflicts()
         detail = f"{error.detail}: {what_to_do}" if error.detail and known else error.detail or what_to_do
-        return problem(409, error.code, title, detail=detail, receipt=error.receipt)
+        return problem(409, error.code, title, detail=detail, receipt=error.receipt, **error.told)
     if isinstance(error, errors.ProducerFailed):
         return _producer_failed(error)
     if isinstance(error, errors.EvidenceStopped):
@@ -101,12 +101,20 @@ def of_refusal(error: errors.Refusal) -> Response:
             headers={"Retry-After": str(_STOPPED_PAUSE_S)},
         )
     title, detail = _bad_requests().get(error.code, (_("El pedido no es válido"), _("Revise el pedido.")))
+    if isinstance(error, errors.Invalid):
+        told = [_mistake(each) for each in error.mistakes]
+        return problem(422, error.code, title, detail=detail, receipt=error.receipt, errors=told)
     members: dict[str, Any] = {}
     if isinstance(error, errors.BadRequest):
         detail = error.detail or detail
         members = {"allowed": list(error.allowed)} if error.allowed else {}
     violations = [Violation(error.pointer, error.code, detail)] if error.pointer else None
     return problem(422, error.code, title, detail=detail, violations=violations, receipt=error.receipt, **members)
+
+
+def _mistake(each: errors.Mistake) -> dict[str, Any]:
+    shown: dict[str, Any] = {"pointer": each.pointer, "rule": each.rule, "detail": each.detail}
+    return shown | ({"allowed": list(each.allowed)} if each.allowed else {})
 
 
 def of_http(status: int, headers: dict[str, str]) -> Response:
@@ -179,19 +187,68 @@ def _conflicts() -> dict[str, tuple[str, str]]:
             _("El evento no corresponde al estado de la referencia"),
             _("consulte los eventos de la referencia antes de informar otro."),
         ),
+        "other-definition": (
+            _("Las instantáneas cuentan con otras definiciones"),
+            _("Compare instantáneas de la misma versión, o tome una nueva."),
+        ),
+        "nothing-changes": (
+            _("El catálogo ya dice eso"),
+            _("No hay nada que cambiar."),
+        ),
         "exports-under-way": (
             _("Ya se están haciendo otras exportaciones"),
             _("Espere a que terminen e intente de nuevo."),
         ),
+        "thread-closed": (_("La conversación está cerrada"), _("Abra otra.")),
+        "form-known": (
+            _("Esta ficha ya fue tomada"),
+            _("Una ficha con otro contenido lleva otro número."),
+        ),
         "already-referred": (
-            _("Esta interconsulta ya tiene una referencia"),
-            _("Siga la referencia que ya existe."),
+            _("Ya hay una referencia suya en curso para lo mismo"),
+            _("Siga la que ya existe; si es otra necesidad de la misma persona, envíela con «additional»."),
+        ),
+        "delivery-paused": (
+            _("La entrega ya está así"),
+            _("Mire cómo está la entrega a esa institución."),
+        ),
+        "not-dead": (
+            _("El mensaje no espera una decisión"),
+            _("Vuelva a leer la lista: quizá otra persona ya decidió."),
+        ),
+        "already-claimed": (
+            _("Otro servicio ya asumió la referencia"),
+            _("No hay nada que hacer: la atiende quien la asumió."),
+        ),
+        "no-capacity": (
+            _("El servicio no tiene cupo"),
+            _("Refiera a otro servicio o, si el estado es «waitlist», envíela con «waitlist» para que espere."),
         ),
     }
 
 
 def _bad_requests() -> dict[str, tuple[str, str]]:
     return {
+        "invalid-form": (
+            _("La ficha no se puede tomar"),
+            _("Corrija lo que señala «errors» y envíela de nuevo entera."),
+        ),
+        "invalid-report": (
+            _("El informe no se puede tomar"),
+            _("Corrija lo que señala «errors» y envíelo de nuevo."),
+        ),
+        "not-comparable": (
+            _("No se pueden comparar"),
+            _("Compare dos instantáneas, o dos alcances."),
+        ),
+        "bad-day": (
+            _("No es un día"),
+            _("Escriba el día como 2026-11-23."),
+        ),
+        "bad-catalogue": (
+            _("El cambio del catálogo tiene errores"),
+            _("Nada se cambió: corrija lo señalado y envíe todo de nuevo."),
+        ),
         "unknown-dataset": (
             _("El conjunto de datos no existe"),
             _("Los conjuntos que hay están en el acuerdo con la institución."),
@@ -219,6 +276,10 @@ def _bad_requests() -> dict[str, tuple[str, str]]:
         "unknown-service": (
             _("El servicio no existe en el catálogo"),
             _("Use el código de un servicio del catálogo."),
+        ),
+        "unusable-guidance": (
+            _("El pedido de orientación no se puede usar"),
+            _("Corrija lo que el detalle señala y envíe de nuevo."),
         ),
         "unknown-reason": (
             _("El motivo no existe o no corresponde"),

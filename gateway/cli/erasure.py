@@ -16,6 +16,7 @@ from audit.erasure import Erased, list_erased
 from consent import restrictions
 from consent.models import Actor
 from consent.restrictions import Restriction
+from consent.sameness import share
 from gateway.cli import epoch
 from gateway.cli.changes import ended
 from gateway.cli.context import Context, governance_of, open_context
@@ -26,6 +27,7 @@ from gateway.database import Database, owner_url
 from gateway.erasure.service import Erasure, Erasures, Order, Outlook
 from gateway.governance.people import Desk, Named, refused
 from gateway.governance.service import Work
+from gateway.registry.merging import same_persons
 from schemas.codes import code_list, label
 from schemas.text import _, printable
 
@@ -52,9 +54,11 @@ def restrict(
     """Restrict a person's data."""
 
     async def work(connection: AsyncConnection, person: Any, at: datetime) -> dict[str, Any]:
-        return await restrictions.restrict(
+        said = await restrictions.restrict(
             connection, person, norm=norm, reference=order, until=until.date(), at=at, holder=holder
         )
+        await share(connection, await same_persons(connection, person))
+        return said
 
     said = _about(cedula, work)
     if as_json:
@@ -75,7 +79,11 @@ def lift(
     """Lift a restriction."""
 
     async def work(connection: AsyncConnection, person: Any, at: datetime) -> dict[str, Any]:
-        return await restrictions.lift(connection, person, norm=norm, reference=order, at=at, holder=holder)
+        done = [
+            await restrictions.lift(connection, each, norm=norm, reference=order, at=at, holder=holder)
+            for each in await same_persons(connection, person)
+        ]
+        return done[0] | {"changed": any(each["changed"] for each in done)}
 
     said = _about(cedula, work)
     if as_json:

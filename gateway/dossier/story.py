@@ -27,6 +27,12 @@ _TITLES = {
     "referral.withheld": "No se transmitió: la decisión anterior al envío fue negativa",
     "referral.read": "Alguien leyó la referencia",
     "referral.reviewed": "Un revisor agregó una nota",
+    "referral.step": "Quien refirió",
+    "referral.claimed": "Un servicio la asumió y recibió los datos de la persona",
+    "referral.claim_denied": "Un servicio quiso asumirla y se le negó",
+    "referral.split": "El destinatario la repartió entre varios servicios",
+    "referral.summed_up": "Se cerró su última parte, y con ella la referencia",
+    "referral.refused": "Alguien quiso hacer con ella algo que no correspondía",
     "counterreferral.received": "El destinatario informó",
     "log.bundled": "Se preparó un expediente como este",
 }
@@ -38,6 +44,7 @@ _OUTCOMES = {
     "failed": "sin éxito",
 }
 _STATES = {
+    states.OPEN: "abierta, la puede asumir cualquiera de los servicios nombrados",
     states.CREATED: "creada",
     states.RECEIVED: "recibida por el destinatario",
     states.ACCEPTED: "aceptada",
@@ -47,6 +54,7 @@ _STATES = {
     states.UNATTENDED: "la persona no acudió a la cita",
     states.APPOINTMENT_CANCELLED: "cita anulada",
     states.EVENT_DONE: "atendida, sin resultado todavía",
+    states.ON_HOLD: "en espera",
     states.CANCEL_REQUESTED: "anulación pedida",
     states.CANCELLED: "anulada",
     states.COMPLETED: "terminada con un resultado",
@@ -59,6 +67,7 @@ _TASKS = {
     states.UNATTENDED: "dar otra cita o informar",
     states.APPOINTMENT_CANCELLED: "dar otra cita o informar",
     states.EVENT_DONE: "informar el resultado",
+    states.ON_HOLD: "reanudar la atención o informar",
     states.CANCEL_REQUESTED: "confirmar la anulación",
 }
 _FAILURES = {
@@ -72,6 +81,10 @@ _FIELDS = {
     "department": "Departamento",
     "district": "Distrito",
 }
+# What the recipient does, and what moves a referral beside that.
+_RECIPIENTS = frozenset({"counterreferral.received", "referral.claimed", "referral.split"})
+_MOVING = frozenset({"referral.step", "referral.summed_up"})
+_RESULTS = frozenset({"counterreferral.received", "referral.summed_up"})
 _READING = frozenset({"referral.read", "log.bundled"})
 
 
@@ -130,14 +143,19 @@ class _Turns:
         if kind == "referral.created":
             self.requester = _institution(actor.get("on_behalf_of") or actor.get("institution"))
             self.recipient = _institution(exchange.get("recipient") or what.get("holder"))
-            self.state = states.CREATED
+            self.state = exchange.get("state_after") or states.CREATED
+            if self.state == states.OPEN:
+                self._next("Los servicios nombrados", "asumir la referencia", at, number)
+                return
             self._next(f"La pasarela, por encargo de {self.requester}", "transmitir la referencia", at, number)
         elif kind == "referral.transmitted" and self.state == states.CREATED:
             self._reach(states.RECEIVED, at, number)
         elif kind in ("referral.undelivered", "referral.withheld"):
             self._next(self.requester, "revisar por qué no salió y resolver", at, number)
-        elif kind == "counterreferral.received" and exchange.get("state_after") in _STATES:
+        elif kind in _RECIPIENTS and exchange.get("state_after") in _TASKS.keys() | states.TERMINAL:
             self.recipient = _institution(actor.get("institution"))
+            self._reach(exchange["state_after"], at, number)
+        elif kind in _MOVING and exchange.get("state_after") in _TASKS.keys() | states.TERMINAL:
             self._reach(exchange["state_after"], at, number)
 
     def _reach(self, state: str, at: str, number: str) -> None:
@@ -172,7 +190,7 @@ def tell(referral: str, entries: Sequence[RawEntry]) -> Story:
         exchange = groups.get("exchange", {})
         if kind == "referral.created" and groups:
             summary = _summary(groups, at, number)
-        if kind == "counterreferral.received" and exchange.get("outcome"):
+        if kind in _RESULTS and exchange.get("outcome"):
             text = _label("outcomes", exchange["outcome"])
             why = f" ({_label('reasons', exchange['reason'])})" if exchange.get("reason") else ""
             received.append((f"{at}, entrada {number}", text + why))
@@ -253,7 +271,9 @@ def _title(kind: str, groups: Mapping[str, Any]) -> str:
     title, exchange = _TITLES.get(kind, kind), groups.get("exchange", {})
     if kind == "referral.sending" and exchange.get("attempt"):
         return f"{title} (intento {exchange['attempt']})"
-    if kind == "counterreferral.received" and exchange.get("event"):
+    if kind == "referral.step" and exchange.get("event") == "note":
+        return f"{title} envió una nota al destinatario"
+    if kind in ("counterreferral.received", "referral.step") and exchange.get("event"):
         return f"{title}: {_label('referral-events', exchange['event'])}"
     return title
 
@@ -273,7 +293,7 @@ def _facts(kind: str, groups: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Se entregó reducido", ", ".join(map(_field, what.get("reduced", {})))),
         ("Motivos de la decisión", "; ".join(_label("denial-reasons", code) for code in decision.get("reasons", ()))),
         ("Estado", f"{_STATES.get(before, before)} → {_STATES.get(after, after)}" if before and after else ""),
-        ("Resultado", _label("outcomes", exchange.get("outcome")) if kind == "counterreferral.received" else ""),
+        ("Resultado", _label("outcomes", exchange.get("outcome")) if kind in _RESULTS else ""),
         ("Motivo", _reason(kind, exchange.get("reason"))),
         ("Cita", _instant(exchange.get("appointment_at"))),
         ("Intentos", str(exchange.get("attempts") or "")),

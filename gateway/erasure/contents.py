@@ -48,12 +48,55 @@ _STEPS: tuple[tuple[str, str], ...] = (
         """,
     ),
     (
+        "texts",
+        """
+        UPDATE siis.message AS m SET texts = NULL,
+            delivery_reason = CASE WHEN m.delivery IN ('pending', 'dead') THEN 'not-released'
+                ELSE m.delivery_reason END,
+            delivery = CASE WHEN m.delivery IN ('pending', 'dead') THEN 'withheld' ELSE m.delivery END
+        FROM siis.referral AS r
+        WHERE r.id = m.referral_id AND r.person_id = :person
+            AND (m.texts IS NOT NULL OR m.delivery IN ('pending', 'dead'))
+        """,
+    ),
+    (
         "referrals",
         """
         UPDATE siis.referral SET texts = NULL, foreign_system = NULL, foreign_value = NULL, recipient_reference = NULL,
-            delivery_reason = CASE delivery WHEN 'pending' THEN 'not-released' ELSE delivery_reason END,
-            delivery = CASE delivery WHEN 'pending' THEN 'withheld' ELSE delivery END
+            department = NULL, district = NULL, category = NULL, population = '{}', gap_since = NULL,
+            delivery_reason = CASE WHEN delivery IN ('pending', 'dead') THEN 'not-released' ELSE delivery_reason END,
+            delivery = CASE WHEN delivery IN ('pending', 'dead') THEN 'withheld' ELSE delivery END
         WHERE person_id = :person AND texts IS NOT NULL
+        """,
+    ),
+    (
+        "links",
+        """
+        UPDATE siis.link AS l SET revoked_at = :at, revoked_by = 'erasure'
+        FROM siis.referral AS r WHERE r.id = l.referral_id AND r.person_id = :person AND l.revoked_at IS NULL
+        """,
+    ),
+    ("cases", "UPDATE siis.case_file SET texts = NULL WHERE person_id = :person AND texts IS NOT NULL"),
+    (
+        "cases",
+        """
+        UPDATE siis.case_task AS t SET what = NULL
+        FROM siis.case_file AS c WHERE c.id = t.case_id AND c.person_id = :person AND t.what IS NOT NULL
+        """,
+    ),
+    (
+        "cases",
+        """
+        UPDATE siis.case_note AS n SET text = NULL
+        FROM siis.case_file AS c WHERE c.id = n.case_id AND c.person_id = :person AND n.text IS NOT NULL
+        """,
+    ),
+    (
+        "cases",
+        """
+        DELETE FROM siis.case_barrier AS b USING siis.case_file AS c
+        WHERE c.id = b.case_id AND (c.person_id = :person
+            OR b.referral_id IN (SELECT r.id FROM siis.referral AS r WHERE r.person_id = :person))
         """,
     ),
     (
@@ -76,6 +119,20 @@ _STEPS: tuple[tuple[str, str], ...] = (
         WITH gone AS (DELETE FROM siis.breach_person WHERE person_id = :person RETURNING breach_id)
         UPDATE siis.breach AS b SET affected = b.affected - 1, erased = coalesce(b.erased, 0) + 1
         FROM gone WHERE b.id = gone.breach_id
+        """,
+    ),
+    (
+        "threads",
+        """
+        UPDATE siis.guidance_message AS m SET text = NULL
+        FROM siis.guidance_thread AS t WHERE t.id = m.thread_id AND t.person_id = :person AND m.text IS NOT NULL
+        """,
+    ),
+    (
+        "threads",
+        """
+        UPDATE siis.guidance_thread SET service = NULL, referral_id = NULL, waits_for = 'nobody'
+        WHERE person_id = :person AND (service IS NOT NULL OR referral_id IS NOT NULL OR waits_for <> 'nobody')
         """,
     ),
     ("notices", "DELETE FROM siis.notice WHERE person = :person"),
@@ -116,6 +173,32 @@ _STEPS: tuple[tuple[str, str], ...] = (
         "emergencies",
         "UPDATE consent.break_glass SET incident = id::text WHERE subject = :person AND incident <> id::text",
     ),
+    (
+        "answers",
+        """
+        UPDATE siis.idempotency AS i SET answer = '{}', request_sha256 = decode(repeat('00', 32), 'hex')
+        FROM siis.observation AS o WHERE o.person_id = :person AND i.answer ->> 'form' = o.form_id::text
+        """,
+    ),
+    (
+        "forms",
+        """
+        UPDATE siis.form AS f SET texts = NULL, number = NULL
+        FROM siis.observation AS o
+        WHERE o.person_id = :person AND f.id = o.form_id AND (f.texts IS NOT NULL OR f.number IS NOT NULL)
+        """,
+    ),
+    ("observations", "DELETE FROM siis.observation WHERE person_id = :person"),
+    (
+        "observations",
+        """
+        DELETE FROM siis.observation AS b USING siis.person AS p
+        WHERE p.id = :person AND b.household_id = p.household_id AND NOT EXISTS (
+            SELECT FROM siis.person AS o
+            WHERE o.household_id = p.household_id AND o.id <> p.id AND o.names IS NOT NULL
+        )
+        """,
+    ),
     ("facts", "DELETE FROM siis.fact WHERE person_id = :person"),
     (
         "facts",
@@ -127,10 +210,34 @@ _STEPS: tuple[tuple[str, str], ...] = (
         )
         """,
     ),
+    ("merges", "DELETE FROM siis.person_merge WHERE undoes IS NOT NULL AND :person IN (survivor, absorbed)"),
+    ("merges", "DELETE FROM siis.person_merge WHERE :person IN (survivor, absorbed)"),
+    ("status", "DELETE FROM siis.status WHERE unit = :person"),
+    ("status", "DELETE FROM siis.status_past WHERE unit = :person"),
+    (
+        "status",
+        """
+        DELETE FROM siis.status AS s USING siis.person AS p
+        WHERE p.id = :person AND s.unit = p.household_id AND NOT EXISTS (
+            SELECT FROM siis.person AS o
+            WHERE o.household_id = p.household_id AND o.id <> p.id AND o.names IS NOT NULL
+        )
+        """,
+    ),
+    (
+        "status",
+        """
+        DELETE FROM siis.status_past AS s USING siis.person AS p
+        WHERE p.id = :person AND s.unit = p.household_id AND NOT EXISTS (
+            SELECT FROM siis.person AS o
+            WHERE o.household_id = p.household_id AND o.id <> p.id AND o.names IS NOT NULL
+        )
+        """,
+    ),
     (
         "household",
         """
-        UPDATE siis.household AS h SET department = NULL, district = NULL, attributes = '{}'
+        UPDATE siis.household AS h SET department = NULL, district = NULL, community_id = NULL, attributes = '{}'
         FROM siis.person AS p
         WHERE p.id = :person AND h.id = p.household_id AND NOT EXISTS (
             SELECT FROM siis.person AS o
@@ -145,7 +252,7 @@ _STEPS: tuple[tuple[str, str], ...] = (
         "person",
         """
         UPDATE siis.person SET names = NULL, household_id = NULL, birth_date = NULL, sex = NULL, department = NULL,
-            district = NULL, deceased_on = NULL, guardian_id = NULL, attributes = '{}'
+            district = NULL, deceased_on = NULL, guardian_id = NULL, merged_into = NULL, attributes = '{}'
         WHERE id = :person AND names IS NOT NULL
         """,
     ),
@@ -160,10 +267,19 @@ _CHANGED = re.compile(r"(?:UPDATE|DELETE FROM)\s+([a-z]+\.[a-z_]+)")
 
 
 class Whom(NamedTuple):
-    """The person to erase: internal id, and the identifiers known while there are any."""
+    """The person to erase: internal id, and the identifiers known while there are any.
+
+    ``absorbed`` are the ids of those found to be them, who are erased with them.
+    """
 
     id: UUID
     identifiers: tuple[Identifier, ...]
+    absorbed: tuple[UUID, ...] = ()
+
+    @property
+    def ids(self) -> tuple[UUID, ...]:
+        """All ids of the person, the one that the others lead to last."""
+        return (*self.absorbed, self.id)
 
 
 def changed() -> frozenset[str]:
@@ -177,18 +293,19 @@ async def empty(connection: AsyncConnection, vault: Vault, whom: Whom, at: datet
     The caller has locked the person's row. The log's key is not destroyed here.
     """
     values: dict[str, Any] = {
-        "person": whom.id,
         "at": at,
         "indexes": [vault.register_index(system)(value) for system, value in whom.identifiers],
     }
     done = {"requests": await _recognised(connection, vault, whom)}
-    for kind, statement in _STEPS:
-        query = text(statement)
-        if ":indexes" in statement:
-            query = query.bindparams(_PERSON_INDEXES)
-        named = {name: value for name, value in values.items() if f":{name}" in statement}
-        result = await connection.execute(query, named)
-        done[kind] = done.get(kind, 0) + result.rowcount
+    for each in whom.ids:
+        values["person"] = each
+        for kind, statement in _STEPS:
+            query = text(statement)
+            if ":indexes" in statement:
+                query = query.bindparams(_PERSON_INDEXES)
+            named = {name: value for name, value in values.items() if f":{name}" in statement}
+            result = await connection.execute(query, named)
+            done[kind] = done.get(kind, 0) + result.rowcount
     return done
 
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from audit.erasure import destroy_key, newest_entry
+from audit.erasure import Destroyed, destroy_key, newest_entry
 from audit.models import Entry, Receipt
 from audit.service import AuditLog
 from gateway import errors, evidence
@@ -27,6 +27,7 @@ from gateway.erasure.contents import Whom, changed, empty
 from gateway.erasure.orders import require_norm, years_after
 from gateway.governance.people import Named
 from gateway.registry import service as registry
+from gateway.registry.merging import same_persons
 from gateway.vault import Vault
 from schemas.codes import code_list, require_code
 from schemas.errors import InvalidIdentifier
@@ -36,7 +37,7 @@ from schemas.text import _
 _EXCHANGES = ["disclosure", "status", "referral", "counterreferral", "consent", "breakglass"]
 _SWEEP_S, _LOOK_S = 60.0, 0.2
 
-_LOCK_PERSON = text("SELECT id FROM siis.person WHERE id = :person FOR UPDATE")
+_LOCK_PERSON = text("SELECT id FROM siis.person WHERE id = :person OR merged_into = :person ORDER BY id FOR UPDATE")
 _OWN_NUMBER = text("SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
 _OLDEST_RUNNING = text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
 
@@ -91,10 +92,9 @@ class Erasures:
         try:
             async with self._owner.transaction() as connection:
                 whom = await self._whom(connection, named)
-                until = await self._retained_until(connection, whom.id)
+                until = await self._retained_until(connection, whom)
                 rows = await empty(connection, self._vault, whom, at)
-                destroyed = await destroy_key(connection, whom.id, at)
-                entries = 0 if destroyed is None else destroyed.entries
+                entries = sum(each.entries for each in await _destroy_keys(connection, whom, at))
                 found.append(Outlook(person=whom.id, rows=_some(rows), entries=entries, retained_until=until))
                 raise _Undone
         except _Undone:
@@ -110,13 +110,16 @@ class Erasures:
         at = self._now()
         async with self._owner.transaction() as connection:
             whom = await self._whom(connection, named)
-            await self._require_term(connection, whom.id, order, at)
+            await self._require_term(connection, whom, order, at)
             rows = await empty(connection, self._vault, whom, at)
-            destroyed = await destroy_key(connection, whom.id, at)
-            pseudonym, entries = (None, 0) if destroyed is None else destroyed
+            destroyed = await _destroy_keys(connection, whom, at)
+            # Each pseudonym that becomes unreadable has an entry of its own that says so; the person's is the last.
+            for other in destroyed[:-1]:
+                await self._audit.stage(connection, _entry(order, other.pseudonym, other.entries, {}, at))
+            pseudonym, entries = destroyed[-1] if destroyed else (None, 0)
             receipt = await self._audit.stage(connection, _entry(order, pseudonym, entries, _some(rows), at))
             own = await connection.scalar(_OWN_NUMBER)
-        self._audit.forget([whom.id])
+        self._audit.forget(list(whom.ids))
         settled = await self._settle(whom, own or 0, at)
         await self._clear_away()
         return Erasure(pseudonym=pseudonym, rows=_some(rows), entries=entries, receipt=receipt, settled=settled)
@@ -135,16 +138,18 @@ class Erasures:
         details = await registry.person_details(connection, self._vault, who.id)
         if details is None:
             raise errors.NotFound("not-found")
-        return Whom(who.id, details.identifiers)
+        _own, *absorbed = await same_persons(connection, who.id)
+        return Whom(who.id, details.identifiers, tuple(absorbed))
 
-    async def _retained_until(self, connection: AsyncConnection, person: UUID) -> date | None:
-        newest = await newest_entry(connection, person, _EXCHANGES)
+    async def _retained_until(self, connection: AsyncConnection, whom: Whom) -> date | None:
+        found = [await newest_entry(connection, each, _EXCHANGES) for each in whom.ids]
+        newest = max((each for each in found if each is not None), default=None)
         return None if newest is None else years_after(local_day(newest), code_list("retention")["person"]["years"])
 
-    async def _require_term(self, connection: AsyncConnection, person: UUID, order: Order, at: datetime) -> None:
+    async def _require_term(self, connection: AsyncConnection, whom: Whom, order: Order, at: datetime) -> None:
         if require_code("erasure-grounds", order.ground)["before_term"]:
             return
-        until = await self._retained_until(connection, person)
+        until = await self._retained_until(connection, whom)
         if until is not None and until >= local_day(at):
             detail = _(
                 "El plazo de conservación corre hasta el {day}: hasta entonces corresponde el bloqueo, "
@@ -178,6 +183,11 @@ class Erasures:
                     await driver.execute(f"VACUUM {table}".encode())
             finally:
                 await driver.set_autocommit(False)
+
+
+async def _destroy_keys(connection: AsyncConnection, whom: Whom, at: datetime) -> list[Destroyed]:
+    found = [await destroy_key(connection, each, at) for each in whom.ids]
+    return [each for each in found if each is not None]
 
 
 def _check(order: Order) -> None:

@@ -53,10 +53,15 @@ def _protect(connection: Connection) -> None:
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA siis, jobs TO {APPLICATION}",
         f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA jobs TO {APPLICATION}",
         # What happened to a referral is told once; what is known of a person is added to, never rewritten.
-        f"REVOKE UPDATE, DELETE ON siis.referral_event, siis.fact, siis.idempotency, "
-        f"siis.govstack_revision, siis.govstack_agreement FROM {APPLICATION}",
+        f"REVOKE UPDATE, DELETE ON siis.referral_event, siis.fact, siis.observation, siis.form, siis.idempotency, "
+        f"siis.govstack_revision, siis.govstack_agreement, siis.catalogue_revision FROM {APPLICATION}",
         f"REVOKE DELETE ON siis.rights_request, siis.rights_part, siis.breach, siis.breach_person FROM {APPLICATION}",
-        f"REVOKE UPDATE, DELETE ON siis.notice FROM {APPLICATION}",
+        f"REVOKE UPDATE, DELETE ON siis.notice, siis.case_note, siis.guidance_message FROM {APPLICATION}",
+        f"REVOKE UPDATE, DELETE ON siis.status_past, siis.status_run, siis.achievement FROM {APPLICATION}",
+        f"REVOKE UPDATE, DELETE ON siis.statistics_snapshot, siis.person_merge FROM {APPLICATION}",
+        f"REVOKE DELETE ON siis.status FROM {APPLICATION}",
+        f"REVOKE DELETE ON siis.board, siis.board_member, siis.case_file, siis.case_task, siis.case_barrier, "
+        f"siis.link FROM {APPLICATION}",
         f"GRANT UPDATE (seen_at) ON siis.notice TO {APPLICATION}",
     ]
     for statement in statements:

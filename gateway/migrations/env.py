@@ -6,17 +6,26 @@ from alembic import context
 
 import audit.tables
 import consent.tables
+import gateway.boards.tables
 import gateway.catalogue.tables
 import gateway.commands
+import gateway.delivery.tables
+import gateway.events.tables
 import gateway.governance.tables
+import gateway.guidance.tables
 import gateway.identity.issuer_tables
 import gateway.identity.tables
 import gateway.intake.tables
+import gateway.links.tables
 import gateway.producers.tables
+import gateway.referrals.outbox_tables
 import gateway.referrals.tables
+import gateway.registry.status_tables
 import gateway.registry.tables
 import gateway.rights.tables
 import gateway.standards.govstack.tables
+import gateway.statistics.tables
+import gateway.subscriptions.tables
 import gateway.vault  # noqa: F401
 from gateway.database import metadata
 from gateway.migrations import VERSION_SCHEMA, VERSION_TABLE

@@ -24,6 +24,7 @@ from gateway.catalogue.models import COORDINATOR
 from gateway.catalogue.service import institutions
 from gateway.registry import service as registry
 from gateway.registry.facts import subject_facts
+from gateway.registry.merging import same_persons
 from gateway.registry.models import PersonRef
 from gateway.registry.tables import fact
 from gateway.rights.models import Identifier
@@ -90,17 +91,19 @@ async def destinations(
 async def holders(connection: AsyncConnection, epochs: Epochs, who: PersonRef) -> frozenset[str]:
     """Return the institutions that hold something of a person as far as we know, the coordinator included."""
     found = {COORDINATOR}
-    async for kind, groups in about(connection, epochs, who.id):
-        if kind.startswith(_EXCHANGES):
-            found |= parties(groups)
+    same = await same_persons(connection, who.id)
+    for each in same:
+        async for kind, groups in about(connection, epochs, each):
+            if kind.startswith(_EXCHANGES):
+                found |= parties(groups)
     # Without a household the second half compares with NULL, and so holds for nothing.
-    mine = or_(fact.c.person_id == who.id, fact.c.household_id == literal(who.household_id, Uuid))
+    mine = or_(fact.c.person_id.in_(same), fact.c.household_id == literal(who.household_id, Uuid))
     found |= set(await connection.scalars(select(fact.c.source).where(mine).distinct()))
     agreement, record = consent_tables.agreement.c, consent_tables.consent_record.c
     parties_of = (
         select(agreement.document["requester"].astext, agreement.document["holder"].astext)
         .join(consent_tables.consent_record, record.agreement == agreement.code)
-        .where(record.subject == who.id, record.state.not_in(("requested", "refused")))
+        .where(record.subject.in_(same), record.state.not_in(("requested", "refused")))
         .distinct()
     )
     for both in await connection.execute(parties_of):

@@ -14,12 +14,14 @@ from audit.keys import Epochs
 from audit.service import AuditLog
 from consent import people, restrictions
 from consent.models import Actor
+from consent.sameness import share
 from gateway import errors, evidence
 from gateway.catalogue.models import COORDINATOR
 from gateway.catalogue.service import institutions
 from gateway.clock import local_day
 from gateway.governance.service import Work, answer_of
 from gateway.registry import service as registry
+from gateway.registry.merging import same_persons
 from gateway.rights import refusals, routing, store, terms
 from gateway.rights.models import (
     ANSWERED,
@@ -179,6 +181,8 @@ class Steps:
                     dataset=row.dataset or "",
                 )
                 await self._also(connection, restriction, actor, at)
+            if row.person_id is not None:
+                await share(connection, await same_persons(connection, row.person_id))
             reference, sha256 = answer.delivered or (None, None)
             told = {
                 "outcome": answer.outcome,

@@ -82,7 +82,11 @@ async def test_attack_strings_in_every_text_field_are_taken_or_refused(
     reply = replying("reschedule", "m", appointment=appointment, place="a", proof_reference="b")
     messages: list[tuple[Caller, str, dict[str, Any]]] = [
         (systems["demo-mds"], DISCLOSURES, asking(person, **more)),
-        (systems["demo-utgs"], REFERRALS, referring(person, **more) | {"reason": reason, "priority": "routine"}),
+        (
+            systems["demo-utgs"],
+            REFERRALS,
+            referring(person, additional=True, **more) | {"reason": reason, "priority": "routine"},
+        ),
         (systems["demo-utgs"], STATUS, {"subject": subject(person.cedula), "on": "2026-11-20", **DUTY, **more}),
         (
             systems["demo-mspbs"],
@@ -155,7 +159,7 @@ async def test_strange_texts_reach_recipients_of_every_kind_or_wait_in_sight(hou
     people, sent = adults(house)[16:28], []
     for number, text in enumerate(string for string in strings if "\0" not in string and "\ud800" not in string):
         service = ("universal-pension", "abrazo", "health-control")[number % 3]
-        body = referring(people[number % 12], service, reason={"code": "protection-gap", "text": text})
+        body = referring(people[number % 12], service, additional=True, reason={"code": "protection-gap", "text": text})
         answer = await utgs.post(REFERRALS, body, key=str(uuid7()))
         assert answer.status_code == 201, (text, answer.text)
         sent.append(answer.json()["id"])

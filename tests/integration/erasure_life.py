@@ -25,13 +25,16 @@ from consent import emergency, people
 from consent import tables as consent_tables
 from consent.models import EmergencyClaim
 from gateway import evidence, jobs
+from gateway.boards.tables import board, case_barrier, case_file, case_note, case_task
 from gateway.commands import Done, receipt_json, remember
 from gateway.governance.tables import notice
 from gateway.intake.register_store import CONTENT
-from gateway.intake.tables import register_file, register_row
+from gateway.intake.tables import form, register_file, register_row
+from gateway.links.tables import link
 from gateway.referrals import store
 from gateway.registry import service as registry
 from gateway.registry.models import NewPerson
+from gateway.registry.observations import Origin, Unit, observe
 from gateway.registry.tables import fact, household
 from gateway.rights.models import Answer
 from gateway.rights.tables import breach, breach_person
@@ -107,6 +110,7 @@ async def live(office: Office, cedula: str, ward_cedula: str) -> Life:
                 for of, at in ((person, None), (None, home))
             ],
         )
+        await _on_a_form(connection, vault, person, home, cedula)
         entry = evidence.entry("referral.created", "permit", at=START, policy_version="v1", subject=person)
         current = await store.create(
             connection,
@@ -232,6 +236,7 @@ async def live(office: Office, cedula: str, ward_cedula: str) -> Life:
                 created_at=START,
             )
         )
+        await _in_a_case(connection, vault, person, referral_id, f"{place} {proof}")
         for sealed in (True, False):
             await _in_a_register(connection, vault, cedula, sealed=sealed)
     await office.exchanged(person)
@@ -241,6 +246,61 @@ async def live(office: Office, cedula: str, ward_cedula: str) -> Life:
     given = Answer(outcome="granted", delivered=(proof, "ab" * 32), text=place)
     await office.governance.change_here(office.rights.steps.answering(request, given, "MDS"))
     return Life(person, cedula, home, ward, referral_id, consent_id, request, unresolved, breach_id)
+
+
+async def _on_a_form(connection: Any, vault: Any, person: UUID, home: UUID, cedula: str) -> None:
+    """Let a form be taken of a person and their household, sealed texts and a number of its own with it."""
+    form_id, (_given, _surnames, chart, place, _proof) = uuid7(), words_of(cedula)
+    await connection.execute(
+        insert(form).values(
+            id=form_id,
+            kind="full",
+            source="MDS",
+            number=chart,
+            observed_on=START.date(),
+            household_id=home,
+            texts=vault.seal("form.texts", form_id, json.dumps({"address": place})),
+            recorded_at=START,
+        )
+    )
+    origin = Origin(source="MDS", instrument="fips", observed_on=START.date(), form_id=form_id)
+    seen = {
+        Unit("person", person): {"birth_date": born(cedula).isoformat()},
+        Unit("household", home): {"poverty": "true"},
+    }
+    await observe(connection, seen, origin, START)
+    answer = {"form": str(form_id), "persons": [str(person)], "receipt": {"entry_id": str(uuid7())}}
+    await remember(connection, command(body=cedula.encode()), Done(201, answer, replayed=False))
+
+
+async def _in_a_case(connection: Any, vault: Any, person: UUID, referral_id: UUID, words: str) -> None:
+    case, task, note, code = uuid7(), uuid7(), uuid7(), f"mesa-{person.hex[-8:]}"
+    by = {"added_by": "MTESS/oper", "added_at": START}
+
+    def sealed(column: str, row: UUID) -> bytes:
+        content: bytes = vault.seal(column, row, json.dumps(words))
+        return content
+
+    await connection.execute(
+        insert(board).values(code=code, names={"es": code}, department="05", institution="MTESS", since=START)
+    )
+    await connection.execute(
+        insert(case_file).values(
+            **{"id": case, "person_id": person, "board": code, "institution": "MTESS", "state": "open"},
+            **{"texts": sealed("case_file.texts", case), "opened_by": "MTESS/oper", "opened_at": START},
+        )
+    )
+    of_task = {"id": task, "case_id": case, "institution": "MDS", "due_on": START.date()}
+    await connection.execute(insert(case_task).values(**of_task, what=sealed("case_task.what", task), **by))
+    await connection.execute(insert(case_barrier).values(id=uuid7(), case_id=case, barrier="violence", **by))
+    of_note = {"id": note, "case_id": case, "by": "MTESS/oper", "at": START}
+    await connection.execute(insert(case_note).values(**of_note, text=sealed("case_note.text", note)))
+    await connection.execute(
+        insert(link).values(
+            **{"id": uuid7(), "referral_id": referral_id, "institution": "MDS", "acts": ["accept"], "uses_allowed": 1},
+            **{"made_by": "MDS/jefa", "made_for": "MDS", "made_at": START, "expires_at": START + timedelta(days=1)},
+        )
+    )
 
 
 async def _in_a_register(connection: Any, vault: Any, cedula: str, *, sealed: bool) -> None:

@@ -117,6 +117,7 @@ async def test_no_byte_of_the_person_is_left_and_every_proof_holds(
     sealed = bytes_outside_the_log(url) - without
     assert {table for table, _column in found_in(url, life.traces)} >= {
         *("siis.person", "siis.referral", "siis.fact", "siis.govstack_revision", "siis.register_row"),
+        *("siis.form", "siis.observation"),
         *("consent.consent_record", "consent.representation", "consent.protective_flag", "consent.break_glass"),
     }
     await numbered(office)
@@ -168,9 +169,10 @@ def test_of_every_table_is_decided_what_becomes_of_it(settings: Settings) -> Non
     """Whoever adds a table says in ``contents.py`` what is destroyed of it, or here that it holds nobody."""
     log = "entry pending sequence writer tree tile block checkpoint cosignature time_stamp pruned witnessed epoch"
     rules = "agreement agreement_signature agreement_use role_assignment compartment_grant institution_state"
-    ours = "alembic_version data_key institution service population poll_cursor producer_health register_file"
-    systems = "client client_key client_certificate token_issuer assertion_jti used_proof revoked_token"
-    others = "intake_reject govstack_agreement govstack_policy govstack_webhook"
+    ours = "alembic_version data_key institution service population poll_cursor producer_health register_file community"
+    systems = "delivery_lane client client_key client_certificate token_issuer assertion_jti used_proof revoked_token"
+    others = "status_run achievement intake_reject govstack_agreement govstack_policy govstack_webhook"
+    others += " board board_member catalogue_revision event statistics_snapshot subscription subscription_event"
     untouched = {
         *(f"audit.{table}" for table in (*log.split(), "subject_key")),
         *(f"consent.{table}" for table in (*rules.split(), "consent_text")),
@@ -314,7 +316,10 @@ async def test_before_the_term_is_over_the_answer_is_a_restriction(
     with pytest.raises(errors.Conflict, match="retention") as refused:
         await erasures(office, owner).erase(Named("cedula", cedula), LATER)
     assert "2037-03-01" in str(refused.value.detail)
-    assert found_in(superuser(settings), [born(cedula).isoformat()]) == {("siis.person", "birth_date")}
+    assert found_in(superuser(settings), [born(cedula).isoformat()]) == {
+        ("siis.person", "birth_date"),
+        ("siis.observation", "value"),
+    }
     office.at = START + timedelta(days=3654)
     assert (await erasures(office, owner).erase(Named("cedula", cedula), LATER)).settled
 

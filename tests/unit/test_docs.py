@@ -29,18 +29,28 @@ from consent import records
 from consent.agreements import check_agreement, demonstration_agreements, read_draft
 from deploy.reference import refreshed
 from gateway.api import (
+    achievements,
     agreements,
     anomalies,
     audit,
+    boards,
     breaches,
+    catalogue,
     codes,
     consent_bb,
     consents,
     decisions,
+    delivery,
     disclosures,
     emergencies,
+    facts,
+    forms,
+    guidance,
     health,
+    hsds,
+    links,
     log,
+    merges,
     oauth,
     people,
     problems,
@@ -48,8 +58,11 @@ from gateway.api import (
     protection,
     receipts,
     referrals,
+    reports,
     rights,
     roles,
+    statistics,
+    subscriptions,
     usage,
     usage_abroad,
 )
@@ -163,12 +176,17 @@ def routes() -> set[str]:
         referrals.build_router(nothing, nothing, nothing),
         producers.build_router(nothing, nothing, nothing),
         protection.build_router(nothing, nothing),
+        achievements.build_router(nothing, nothing),
+        merges.build_router(nothing, nothing),
+        statistics.build_router(nothing, nothing, nothing),
         receipts.build_router(nothing, nothing),
         audit.build_router(nothing, nothing, nothing, nothing),
         anomalies.build_router(nothing, nothing),
         log.build_entries_router(nothing, nothing, nothing),
         log.build_public_router(nothing, nothing, nothing),
         codes.build_router(nothing),
+        catalogue.build_router(nothing, nothing, nothing),
+        hsds.build_router(nothing, nothing),
         agreements.build_router(nothing, nothing),
         roles.build_router(nothing, nothing),
         emergencies.build_router(nothing, nothing),
@@ -176,6 +194,14 @@ def routes() -> set[str]:
         people.build_router(nothing, nothing),
         rights.build_router(nothing, nothing),
         breaches.build_router(nothing, nothing),
+        delivery.build_router(nothing, nothing),
+        reports.build_router(nothing, nothing),
+        boards.build_router(nothing, nothing, nothing, nothing),
+        links.build_router(nothing, nothing),
+        subscriptions.build_router(nothing, nothing),
+        forms.build_router(nothing, nothing),
+        guidance.build_router(nothing, nothing, nothing),
+        facts.build_router(nothing, nothing),
         decisions.build_router(nothing, nothing),
         usage.build_router(nothing, nothing),
         usage_abroad.build_router(nothing, nothing, nothing),
@@ -214,7 +240,7 @@ def test_every_problem_is_on_its_page() -> None:
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            place = {"problem": 1, "BadRequest": 0, "Conflict": 0, "NotFound": 0}.get(name)
+            place = {"problem": 1, "BadRequest": 0, "Conflict": 0, "NotFound": 0, "NotMergeable": 0}.get(name)
             if place is not None and len(node.args) > place:
                 code = node.args[place]
                 if isinstance(code, ast.Constant) and isinstance(code.value, str):

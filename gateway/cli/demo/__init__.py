@@ -24,11 +24,13 @@ from gateway import embedded
 from gateway.cli.audit_log import report_json, verify_log
 from gateway.cli.context import Context, open_context
 from gateway.cli.db import bring_up
-from gateway.cli.demo import scenario
+from gateway.cli.demo import demand, disclosures, orientation, outcome, outreach, prepare
+from gateway.cli.demo.cancelling import take_back
 from gateway.cli.demo.clients import callers, key_file, register
 from gateway.cli.demo.pension import pension
 from gateway.cli.demo.processes import DidNotStart, Institution, Processes, free_port
 from gateway.cli.demo.report import print_next, print_report, summary
+from gateway.cli.demo.story import Story
 from gateway.cli.population import register_population
 from gateway.cli.screen import screen
 from gateway.identity.models import Issuer
@@ -39,7 +41,7 @@ from schemas.text import _
 PERSONS, SEED = 1000, 1
 _INSTITUTIONS = ("identificaciones", "identificaciones-soap", "mds", "mspbs", "minna")
 _SECRETS = ("identificaciones_password", "mds_password", "mspbs_api_key", "minna_password")
-_READY_WITHIN_S = 40.0
+_READY_WITHIN_S = 90.0
 _SETTLED_WITHIN_S = 60.0
 
 
@@ -115,6 +117,8 @@ async def _prepare(
         progress.update(task, description=_("Registrando 1.000 personas"))
         await register_population(context, simulate(PERSONS, SEED), PERSONS, SEED, lambda _done: None)
         await register(context)
+        await prepare.prepare_agreement(context)
+        await prepare.prepare_board(context)
     progress.update(task, description=_("Iniciando instituciones, pasarela y trabajador"))
     institutions = {name: processes.institution(name) for name in _INSTITUTIONS}
     issuer = await _start_gateway(settings, processes, institutions)
@@ -129,38 +133,52 @@ async def _play(
     institutions: dict[str, Institution],
     progress: Progress,
 ) -> tuple[dict[str, Any], str]:
-    """Play the scenario; return its summary, and the cédula of somebody to try a question on."""
-    story = scenario.Story()
+    """Play the five steps of the cycle; return their summary, and the cédula of somebody to try a question on."""
+    story = Story()
     calling = callers(http, issuer, context.settings.data_dir)
+    counting = calling["demo-utgs-territorio"]
+    people = await prepare.prepare_consents(context)
     async with context.database.connection() as connection:
-        story.status_before, gaps = await scenario.count_status(connection)
-        chosen = await scenario.choose(connection, gaps)
-    people = await scenario.prepare_consents(context)
-    task = progress.add_task(_("Enviando referencias"), total=len(chosen))
-    misbehaving = asyncio.create_task(scenario.trouble(http, institutions))
-    await scenario.refer(calling["demo-utgs"], chosen, story, lambda: progress.advance(task))
-    messages = scenario.message_folder()
+        story.status_before, gaps = await outcome.count_status(connection)
+        chosen = await orientation.choose(connection, gaps)
+    task = progress.add_task(_("Recogiendo la demanda"), total=None)
+    families = await demand.collect(calling, story)
+    before = await outcome.keep(context, counting, "baseline")
+    await orientation.guide(counting, families, story)
+    await take_back(http, calling, institutions, families, story)
+    progress.update(task, description=_("Enviando referencias"), total=len(chosen))
+    misbehaving = asyncio.create_task(outreach.trouble(http, institutions))
+    opened = await orientation.open_to_all(calling["demo-utgs"], families, story)
+    await orientation.priority_track(calling, families, story)
+    await orientation.refer_gaps(calling["demo-utgs"], chosen, story, lambda: progress.advance(task))
+    messages = orientation.message_folder()
     if messages is not None:
-        await scenario.send_messages(calling["demo-mspbs-aps"], messages, story)
-    await scenario.ask(calling, people, story)
+        await orientation.send_messages(calling["demo-mspbs-aps"], messages, story)
+    await asyncio.gather(
+        outreach.attend(http, calling["demo-mspbs-usf"], opened, story), disclosures.ask(calling, people, story)
+    )
     await misbehaving
     task = progress.add_task(_("Recibiendo contrarreferencias"), total=len(story.acknowledged))
     reached = await _settle(context, story, lambda done: progress.update(task, completed=done))
+    await orientation.report(calling, story)
     async with context.database.connection() as connection:
-        story.status_after, _gaps = await scenario.count_status(connection)
-        channels = await scenario.delivered_by_channel(connection, list(story.acknowledged))
-        lost = await scenario.lost(http, connection, institutions, story)
+        story.status_after, _gaps = await outcome.count_status(connection)
+        channels = await outcome.delivered_by_channel(connection, story)
+        lost = await outcome.lost(http, connection, institutions, story)
+    after = await outcome.keep(context, counting, "follow_up")
+    compared = await outcome.compare(counting, before, after)
+    delivery = await outcome.lanes(counting)
     report = await verify_log()
     told = summary(story, reached, channels, lost, report_json(report), messages is not None)
-    return told, people[0][0]
+    return {**told, **compared, "delivery": delivery}, people[0][0]
 
 
-async def _settle(context: Context, story: scenario.Story, progress: Callable[[int], None]) -> dict[str, int]:
+async def _settle(context: Context, story: Story, progress: Callable[[int], None]) -> dict[str, int]:
     deadline = time.monotonic() + _SETTLED_WITHIN_S
     ids = list(story.acknowledged)
     while True:
         async with context.database.connection() as connection:
-            reached = await scenario.progress_of(connection, ids)
+            reached = await outcome.progress_of(connection, ids)
         progress(len(ids) - reached["open"])
         if not reached["open"] or time.monotonic() > deadline:
             return reached

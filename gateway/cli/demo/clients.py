@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import tenacity
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from joserfc.jwk import ECKey
 
 from gateway import evidence
 from gateway.cli.context import Context
 from gateway.cli.token import request_token
 from gateway.clock import utc_now
 from gateway.identity import service
+from gateway.identity.assertions import operator_assertion
 from gateway.identity.keys import read_public_key
 from gateway.identity.models import Issuer
 from gateway.vault import write_secret
+from schemas.ids import uuid7
 
 # Client id → institution and scopes. Each institution's system has its own key, as in production.
 CLIENTS: dict[str, tuple[str, frozenset[str]]] = {
@@ -30,6 +34,25 @@ CLIENTS: dict[str, tuple[str, frozenset[str]]] = {
     "demo-mec": ("MEC", frozenset({"disclosures.create"})),
     "demo-mspbs": ("MSPBS", frozenset({"referrals.reply"})),
     "demo-mspbs-aps": ("MSPBS", frozenset({"referrals.create", "referrals.read"})),
+    "demo-utgs-territorio": (
+        "UTGS",
+        frozenset({"forms.create", "guidance.use", "statistics.read", "delivery.manage"}),
+    ),
+    "demo-mds-tekopora": ("MDS", frozenset({"forms.create", "boards.manage", "reports.read"})),
+    "demo-mspbs-usf": (
+        "MSPBS",
+        frozenset(
+            {
+                "forms.create",
+                "links.manage",
+                "referrals.create",
+                "referrals.read",
+                "referrals.reply",
+                "reports.read",
+            }
+        ),
+    ),
+    "demo-minna": ("MINNA", frozenset({"reports.read"})),
 }
 
 
@@ -82,6 +105,13 @@ _PATIENCE_S = 60.0
 _TOKEN_KEPT_S = 240.0
 
 
+class Operator(NamedTuple):
+    """A person at a client's institution, vouched for by it, and the role in which they act."""
+
+    user: str
+    role: str
+
+
 @dataclass(slots=True)
 class Caller:
     """One client system calling the gateway over HTTP."""
@@ -102,27 +132,69 @@ class Caller:
         return self.token
 
     async def post(
-        self, path: str, body: dict[str, Any] | bytes, *, key: str | None = None, media_type: str = "application/json"
+        self,
+        path: str,
+        body: dict[str, Any] | bytes,
+        *,
+        key: str | None = None,
+        media_type: str = "application/json",
+        operator: Operator | None = None,
     ) -> httpx.Response:
         """Call the gateway with a token, asking for one first; a gateway that is away is asked again.
 
         Repeating is harmless: what creates carries an idempotency key, or its own bytes are the key.
         """
-        retry = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(httpx.TransportError),
-            wait=tenacity.wait_fixed(0.3),
-            stop=tenacity.stop_after_delay(_PATIENCE_S),
-            reraise=True,
-        )
-        return await retry(self._post, path, body, key, media_type)
 
-    async def _post(self, path: str, body: dict[str, Any] | bytes, key: str | None, media_type: str) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {await self.bearer()}", "Content-Type": media_type}
-        if key is not None:
-            headers["Idempotency-Key"] = key
-        if isinstance(body, bytes):
-            return await self.http.post(self.issuer.url + path, content=body, headers=headers)
-        return await self.http.post(self.issuer.url + path, json=body, headers=headers)
+        async def send() -> httpx.Response:
+            headers = {**await self._headers(operator), "Content-Type": media_type}
+            if key is not None:
+                headers["Idempotency-Key"] = key
+            if isinstance(body, bytes):
+                return await self.http.post(self.issuer.url + path, content=body, headers=headers)
+            return await self.http.post(self.issuer.url + path, json=body, headers=headers)
+
+        return await patiently(send)
+
+    async def done(self, path: str, body: dict[str, Any], *, operator: Operator | None = None) -> dict[str, Any]:
+        """Post with a key of its own and return the answer; raises httpx.HTTPStatusError where it was refused."""
+        answer = await self.post(path, body, key=str(uuid7()), operator=operator)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    async def read(self, path: str, *, operator: Operator | None = None) -> dict[str, Any]:
+        """Get and return the answer; raises as :meth:`done`."""
+
+        async def send() -> httpx.Response:
+            return await self.http.get(self.issuer.url + path, headers=await self._headers(operator))
+
+        answer = await patiently(send)
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    async def _headers(self, operator: Operator | None) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {await self.bearer()}"}
+        if operator is not None:
+            headers["X-SIIS-Operator"] = operator_assertion(
+                ECKey.import_key(self.private_key),
+                client_id=self.client_id,
+                issuer=self.issuer,
+                operator=operator.user,
+                roles=frozenset({operator.role}),
+                acr="1",
+                now=utc_now(),
+            )
+        return headers
+
+
+async def patiently(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """Call somebody who may be away for a while, again until they answer; raises httpx.TransportError at last."""
+    retry = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(httpx.TransportError),
+        wait=tenacity.wait_fixed(0.3),
+        stop=tenacity.stop_after_delay(_PATIENCE_S),
+        reraise=True,
+    )
+    return await retry(send)
 
 
 def callers(http: httpx.AsyncClient, issuer: Issuer, data_dir: Path) -> dict[str, Caller]:

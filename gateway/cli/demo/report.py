@@ -1,18 +1,21 @@
-"""Tells what the demonstration did: one JSON object, and a table for people."""
+"""Tells what the demonstration did: one JSON object, and tables for people."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.demo.clients import key_file
-from gateway.cli.demo.scenario import Story
+from gateway.cli.demo.story import Story
 from gateway.identity.models import Issuer
 from schemas.codes import code_list, label
 from schemas.text import _
+
+_REACHED = ("retried", "accepted", "rejected", "counter_referred", "provided", "partly_provided", "not_provided")
 
 
 def summary(
@@ -24,11 +27,19 @@ def summary(
             "sent": len(story.acknowledged),
             "refused": story.refused,
             "delivered": reached["transmitted"],
-            **{name: reached[name] for name in ("retried", "accepted", "rejected", "counter_referred", "provided")},
-            **{name: reached[name] for name in ("dead_letters", "withheld", "open")},
+            **{name: reached[name] for name in (*_REACHED, "cancelled", "dead_letters", "withheld", "open")},
             "by_channel": {name: channels.get(name, 0) for name in ("soap", "rest", "file")},
             "fhir_messages": story.fhir,
             "fhir_samples_found": fhir,
+        },
+        "steps": {
+            "demand": dict(story.demand),
+            "orientation": dict(story.orientation),
+            "outreach": {
+                **story.outreach,
+                **{name: reached[name] for name in ("received", "appointments", "no_shows")},
+            },
+            "counter_referral": {"status_changed": reached["status_changed"]},
         },
         "disclosures": {
             **{name: story.disclosures[name] for name in ("permitted", "trimmed", "denied", "failed")},
@@ -42,24 +53,121 @@ def summary(
 
 def print_report(console: Console, told: dict[str, Any]) -> None:
     """Print the tables."""
-    referrals, disclosures, status = told["referrals"], told["disclosures"], told["status"]
-    table = Table(_("Referencias"), "", title=_("Qué pasó en {seconds} segundos").format(seconds=told["seconds"]))
-    rows = [
-        (_("enviadas y acusadas"), referrals["sent"]),
-        (_("entregadas"), referrals["delivered"]),
-        (_("  por SOAP, REST, archivo"), " / ".join(str(number) for number in referrals["by_channel"].values())),
-        (_("con reintentos"), referrals["retried"]),
-        (_("aceptadas"), referrals["accepted"]),
-        (_("rechazadas"), referrals["rejected"]),
-        (_("con contrarreferencia"), referrals["counter_referred"]),
-        (_("esperan a una persona"), referrals["dead_letters"]),
-        (_("aún sin respuesta"), referrals["open"]),
-        (_("PERDIDAS"), told["lost"]),
+    _print_steps(console, told)
+    _print_before_and_after(console, told)
+    _print_delivery(console, told["delivery"])
+    _print_disclosures(console, told["disclosures"])
+    audit, referrals = told["audit"], told["referrals"]
+    verdict = _("íntegro") if audit["ok"] else _("NO ÍNTEGRO: {first}").format(first=audit["first_problem"])
+    text = _("Registro de auditoría: {entries} entradas, {verdict}.")
+    console.print(text.format(entries=audit["entries"] + audit["pending"], verdict=verdict))
+    if referrals["fhir_samples_found"]:
+        console.print(_("Tres mensajes FHIR del Ministerio de Salud de Chile entraron como referencias."))
+    else:
+        console.print(_("Los mensajes FHIR de muestra no están (SIIS_SAMPLES): esa parte se omitió."))
+
+
+def _print_steps(console: Console, told: dict[str, Any]) -> None:
+    referrals, steps = told["referrals"], told["steps"]
+    demand, orientation, outreach = steps["demand"], steps["orientation"], steps["outreach"]
+
+    def counts(group: dict[str, int], *names: str) -> str:
+        return " / ".join(str(group.get(name, 0)) for name in names)
+
+    table = _table(_("Paso"), "", "", title=_("Qué pasó en {seconds} segundos").format(seconds=told["seconds"]))
+    rows: list[tuple[str, list[tuple[str, str]]]] = [
+        (
+            _("1 Demanda"),
+            [
+                (
+                    _("fichas: completas, simplificadas, de comunidad"),
+                    counts(demand, "full", "simplified", "community"),
+                ),
+                (_("personas nuevas; sin cédula, con número local"), counts(demand, "persons", "without_cedula")),
+            ],
+        ),
+        (
+            _("2 Orientación"),
+            [
+                (
+                    _("servicios indicados a una descripción, a una persona"),
+                    counts(orientation, "described", "personal"),
+                ),
+                (_("desprotecciones clasificadas que ve la Mesa"), counts(orientation, "board_gaps")),
+                (_("referencias enviadas y acusadas"), counts(referrals, "sent")),
+                (_("  abiertas, en partes"), f"{counts(orientation, 'open')} / {counts(outreach, 'parts')}"),
+                (
+                    _("  por el Canal Verde, con copia a la Mesa, en un caso"),
+                    counts(orientation, "priority_track", "board_copies", "cases"),
+                ),
+                (
+                    _("  anuladas: antes de enviarse, después"),
+                    counts(orientation, "cancelled_unsent", "cancelled_sent"),
+                ),
+                (_("  entregadas por SOAP, REST, archivo"), counts(referrals["by_channel"], "soap", "rest", "file")),
+                (_("  con reintentos"), counts(referrals, "retried")),
+                (_("filas de los informes nominales, cada institución las suyas"), counts(orientation, "reported")),
+            ],
+        ),
+        (
+            _("3 Alcance"),
+            [
+                (_("aceptadas, rechazadas"), counts(referrals, "accepted", "rejected")),
+                (_("abiertas que un servicio tomó"), counts(outreach, "claimed")),
+                (_("con cita, con ausencia"), counts(outreach, "appointments", "no_shows")),
+            ],
+        ),
+        (
+            _("4 Servicio"),
+            [
+                (
+                    _("prestados, en parte, no prestados"),
+                    counts(referrals, "provided", "partly_provided", "not_provided"),
+                ),
+            ],
+        ),
+        (
+            _("5 Contrarreferencia"),
+            [
+                (
+                    _("recibidas; de ellas por enlace firmado"),
+                    f"{counts(referrals, 'counter_referred')} / {counts(outreach, 'linked')}",
+                ),
+                (_("cambiaron el estatus de protección"), counts(steps["counter_referral"], "status_changed")),
+                (_("esperan a una persona, aún sin respuesta"), counts(referrals, "dead_letters", "open")),
+                (_("PERDIDAS"), str(told["lost"])),
+            ],
+        ),
     ]
-    for name, value in rows:
-        table.add_row(name, str(value))
+    for name, lines in rows:
+        for place, (text, value) in enumerate(lines):
+            table.add_row("" if place else name, text, value)
     console.print(table)
-    table = Table(_("Consultas"), "")
+
+
+def _print_before_and_after(console: Console, told: dict[str, Any]) -> None:
+    table = _table(_("Embudo"), _("antes"), _("después"))
+    for each in told["funnel"]:
+        table.add_row(label("funnel-steps", each["step"]), _shown(each["before"]), _shown(each["after"]))
+    console.print(table)
+    table = _table(_("Logros: en protección concurrente, de los identificados"), _("antes"), _("después"))
+    for number, each in enumerate(told["achievements"], start=1):
+        sides = (" / ".join(_shown(each[side][name]) for name in ("n", "of")) for side in ("before", "after"))
+        table.add_row(f"{number:>2} {label('life-cycle', each['category'])}", *sides)
+    console.print(table)
+    console.print(_("· no se muestra: son menos de cinco, o se deduciría."))
+
+
+def _print_delivery(console: Console, lanes: list[dict[str, Any]]) -> None:
+    table = _table(_("Entrega"), _("Esperan"), _("Sin salida"), _("Enviadas"), _("Repetidas"))
+    for lane in lanes:
+        counts = (str(lane[name]) for name in ("waiting", "dead", "transmitted", "retried"))
+        table.add_row(lane["institution"], *counts)
+    console.print(table)
+
+
+def _print_disclosures(console: Console, disclosures: dict[str, Any]) -> None:
+    table = _table(_("Consultas"), "")
     names = {
         "permitted": _("permitidas"),
         "trimmed": _("recortadas"),
@@ -73,24 +181,18 @@ def print_report(console: Console, told: dict[str, Any]) -> None:
         text = label("denial-reasons", code) if code in known else _("No se encontró (o no se puede decir)")
         table.add_row(f"  {text}", str(number))
     console.print(table)
-    table = Table(_("Estatus de protección"), _("antes"), _("después"))
-    names = {
-        "services_reached": _("servicios alcanzados"),
-        "gaps": _("desprotecciones"),
-        "persons_concurrent": _("personas en protección concurrente"),
-        "households_concurrent": _("hogares en protección concurrente"),
-    }
-    for name, text in names.items():
-        table.add_row(text, str(status["before"].get(name, 0)), str(status["after"].get(name, 0)))
-    console.print(table)
-    audit = told["audit"]
-    verdict = _("íntegro") if audit["ok"] else _("NO ÍNTEGRO: {first}").format(first=audit["first_problem"])
-    text = _("Registro de auditoría: {entries} entradas, {verdict}.")
-    console.print(text.format(entries=audit["entries"] + audit["pending"], verdict=verdict))
-    if referrals["fhir_samples_found"]:
-        console.print(_("Tres mensajes FHIR del Ministerio de Salud de Chile entraron como referencias."))
-    else:
-        console.print(_("Los mensajes FHIR de muestra no están (SIIS_SAMPLES): esa parte se omitió."))
+
+
+def _table(first: str, *others: str, title: str | None = None) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name)
+    return table
+
+
+def _shown(count: int | None) -> str:
+    return "·" if count is None else str(count)
 
 
 def print_next(console: Console, issuer: Issuer, data_dir: Path, cedula: str) -> None:

@@ -92,6 +92,8 @@ _KINDS = {
     "referral.created": _CREATE,
     "referral.sending": _DECISION,
     "referral.read": _READ,
+    "referral.listed": _READ,
+    "referral.claimed": _READ,
     "counterreferral.received": _CREATE,
     "consent.given": _CREATE,
     "consent.refused": _CREATE,

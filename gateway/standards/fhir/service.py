@@ -120,6 +120,10 @@ class FhirIntake:
                 registers=_person(event, identifiers),
                 foreign=foreign,
                 channel="fhir",
+                # One for each interconsultation, and a message without its number opens another (DESIGN 9.16).
+                additional=True,
+                # A hospital's list is a waiting list.
+                waitlist=True,
                 event_facts=codes,
                 kept=kept,
             ),
@@ -185,6 +189,8 @@ def _told(error: errors.Refusal) -> str:
         return _("no hay una referencia con ese número, o no es suya")
     if isinstance(error, errors.Denied):
         return _("no se permite: {reasons}").format(reasons=", ".join(error.reasons))
+    if error.code == "no-capacity":
+        return _("el servicio no tiene cupo, tampoco en espera")
     if isinstance(error, errors.Conflict):
         return _("esta interconsulta ya tiene una referencia")
     if error.code == "bad-identifier":
