@@ -87,6 +87,9 @@ class AuditLog:
             "terms": sealed.terms,
         }
         try:
+            if not conn.in_transaction():
+                # Otherwise its commit would know of nothing to commit.
+                await conn.begin()
             # Past SQLAlchemy, whose execution takes several times as long as the database needs.
             cursor = await (await driver_of(conn)).execute(_STAGE, values, binary=True)
             [leaf] = await cursor.fetchone() or (b"",)

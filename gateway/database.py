@@ -84,6 +84,9 @@ class Prepared:
 
     async def run(self, connection: AsyncConnection, values: Mapping[str, Any]) -> psycopg.AsyncCursor[tuple[Any, ...]]:
         """Run it with the values of its parameters and return the cursor."""
+        if not connection.in_transaction():
+            # Otherwise its commit would know of nothing to commit.
+            await connection.begin()
         driver = await driver_connection(connection)
         return await driver.execute(self._text, {**self._fixed, **self._given(values)}, binary=True)
 

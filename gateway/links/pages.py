@@ -17,7 +17,7 @@ from gateway.links.service import Opened
 from schemas.codes import code_list, label
 from schemas.errors import InvalidIdentifier, UnknownCode
 from schemas.geography import department, district
-from schemas.text import _
+from schemas.text import _, printable
 
 _CSS = """
 body { font: 1.1rem/1.5 system-ui, sans-serif; color: #111; background: #fff; margin: 0; }
@@ -119,7 +119,8 @@ def _rows(opened: Opened) -> list[tuple[str, str]]:
         (_("Lugar"), _place(person)),
         (_("Este enlace sirve hasta el"), f"{opened.link.expires_at.astimezone(PARAGUAY):%d/%m/%Y %H:%M}"),
     ]
-    return [(name, str(value)) for name, value in known if value]
+    # Marks that turn the direction of writing would show another text than the one that was sent.
+    return [(name, printable(str(value))) for name, value in known if value]
 
 
 def _place(person: dict[str, Any]) -> str:

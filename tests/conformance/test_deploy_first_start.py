@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from audit.errors import UnsafeKeyFile
 from audit.keys import load_or_create_signing_key
 from gateway import embedded, migrations
 from gateway.cli.db import bring_up
+from gateway.cli.demo.processes import free_port
 from gateway.identity.keys import load_ring
 from gateway.settings import load_settings
 from gateway.vault import load_epochs, load_kek
@@ -195,13 +195,6 @@ def test_secrets_mounted_by_kubernetes_are_made_usable_by_the_first_container(fi
     mount_secret(epochs, {"2.key": bytes(32)})
     known.turn_to(2)
     assert list(known.keys) == [2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Machine:

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from audit.witness import REQUEST_BYTES
+from gateway.cli.demo.processes import free_port
 from gateway.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,13 +147,6 @@ class Proxy:
             content = answer.read()
             told = {key.lower(): value for key, value in answer.getheaders()}
             return answer.status, told, json.loads(content) if content.startswith(b"{") else {}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

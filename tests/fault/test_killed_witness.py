@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -19,17 +18,12 @@ import psycopg
 
 from audit.verify import check_cosignature, parse_key, parse_note
 from gateway import embedded
+from gateway.cli.demo.processes import free_port
 from tests.house import until
 from tests.witnessing import SmallLog
 
 KILLS = 3
 NAME = "testigo.example/siis"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Institution:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from territory import Territory, number, open_territory, someone
 from adapters.models import Reply
 from gateway import embedded, errors
 from gateway.commands import Command
+from gateway.links import pages
 from gateway.links.service import MOST_LINKS, OPEN_FOR, WRONG_PINS, NewLink
 from gateway.settings import Settings, load_settings
 from schemas.ids import uuid7
@@ -245,3 +247,12 @@ async def test_no_link_leads_to_a_referral_that_awaits_nothing(place: Territory)
     await place.desk.report(done, "outcome")
     with pytest.raises(errors.Conflict, match="nothing-awaited"):
         await place.links.make(someone("MSPBS"), done, NewLink(), command())
+
+
+async def test_marks_that_turn_the_writing_round_are_shown_as_dots(place: Territory) -> None:
+    link = await given(place)
+    opened = await place.links.open(link.token, link.pin, None)
+    turned = replace(opened, release=replace(opened.release, reason_text="12\u202e34"))
+    page = pages.show(turned, uuid7(), place.desk.at).decode()
+    assert "12·34" in page
+    assert "\u202e" not in page

@@ -207,6 +207,15 @@ async def world(url: str, tmp_path: Path) -> AsyncIterator[World]:
         file.write_text(f"witness w1 {vkey_of(witness)} {address}\nquorum w1\n")
         known = read_witnesses(file)
         common: dict[str, Any] = {"database": database, "audit": audit, "policies": policies, "now": clock}
+        delivery = Delivery(
+            **common,
+            vault=vault,
+            adapters=producer,  # type: ignore[arg-type]
+            plan=Plan(5, 3),
+            public_address="https://siis.example",
+            quorum=quorum,
+        )
+        stack.push_async_callback(delivery.close)
         yield World(
             database=database,
             vault=vault,
@@ -221,14 +230,7 @@ async def world(url: str, tmp_path: Path) -> AsyncIterator[World]:
                 quorum=quorum,
             ),
             statuses=StatusService(**common, vault=vault, volume=volume, quorum=quorum),
-            delivery=Delivery(
-                **common,
-                vault=vault,
-                adapters=producer,  # type: ignore[arg-type]
-                plan=Plan(5, 3),
-                public_address="https://siis.example",
-                quorum=quorum,
-            ),
+            delivery=delivery,
             producer=producer,
             witnessing=Witnessing(
                 database=database, audit=audit, witnesses=known, time_stamps=None, interval_s=60, now=clock

@@ -44,11 +44,12 @@ def load(folder: Path, connections: dict[str, Any] | None = None) -> Adapters:
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
-def test_a_shipped_manifest_loads_and_has_at_most_sixty_lines(file: Path) -> None:
-    manifest = load_manifest(file)
+def test_a_shipped_manifest_loads_and_has_at_most_sixty_lines_and_some_for_further_messages(file: Path) -> None:
+    manifest, lines = load_manifest(file), file.read_text(encoding="utf-8").splitlines()
     assert manifest.name == file.stem
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 60
-    assert "yaml-language-server: $schema=" in file.read_text(encoding="utf-8").splitlines()[0]
+    further = sum(line.split(":")[0] in ("cancel", "reopen", "note") for line in lines)
+    assert len(lines) <= 60 + 5 * further
+    assert "yaml-language-server: $schema=" in lines[0]
 
 
 def test_the_schema_is_a_schema() -> None:
