@@ -224,15 +224,16 @@ async def _finish(driver: Driver, walk: Walk) -> Report:
     counters = {slot: counter for slot, counter, _leaf in writers}
     async for waiting, *stored in _stream(driver, _UNNUMBERED):
         walk.unnumbered(StoredEntry._make(stored), waiting, counters)
-    pending = 0
+    pending = removed = 0
     async for entry_id, index, absent in _stream(driver, _PENDING):
         pending += 1
+        removed += absent
         if index is not None:
             what = _("la entrada tiene número y sigue en espera")
             walk.findings.problem("duplicated", index, entry_id, what)
         elif absent:
             walk.findings.problem("missing", None, entry_id, _("la entrada en espera fue quitada"), WAITING)
-    walk.writers(writers)
+    walk.writers(writers, named=removed > 0)
     return Report(walk.entries, pending, walk.checkpoints, walk.frontier.root(), walk.findings.conclude())
 
 

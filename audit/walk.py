@@ -300,8 +300,11 @@ class Walk:
         text = _("la tesela {level}/{number} del árbol no es la de la secuencia").format(level=level, number=number)
         self.findings.problem("changed", (number * WIDTH + first) << 8 * level, None, text, STATE)
 
-    def writers(self, writers: Iterable[tuple[int, int, bytes]]) -> None:
-        """Hold the ends of the chains to what the writers remember, after the last row of the last log."""
+    def writers(self, writers: Iterable[tuple[int, int, bytes]], *, named: bool = False) -> None:
+        """Hold the ends of the chains to what the writers remember, after the last row of the last log.
+
+        ``named``: entries that waited were found missing, by their names; the one before them is no place to begin.
+        """
         for log in self._pruned:
             self.findings.log = log
             text = _("faltan las primeras entradas y ninguna dice quién ordenó quitarlas")
@@ -317,7 +320,7 @@ class Walk:
             if counter > end.counter:
                 what = _("después de esta faltan {count} entradas del escritor {slot}")
                 text = what.format(count=counter - end.counter, slot=slot)
-                self.findings.problem("missing", end.index, end.entry_id, text, STATE)
+                self.findings.problem("missing", None if named else end.index, end.entry_id, text, STATE)
             elif (counter, leaf) != (end.counter, end.leaf):
                 text = _("el escritor {slot} recuerda otra última entrada").format(slot=slot)
                 self.findings.problem("changed", end.index, end.entry_id, text, STATE)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from audit.merkle import Frontier
 from audit.service import AuditLog
 from audit.verify import leaf_hash
 from schemas.canonical import canonical_json
+from tests.audit_writers import own_slots
 
 # Two numbered entries of one writer, the earlier first, from different groups.
 PAIR = """
@@ -170,6 +172,21 @@ async def test_a_waiting_entry_removed_with_its_row_is_missed_by_its_writer(db: 
     )
     report = await check(db.admin)
     assert [problem.kind for problem in report.problems] == ["missing"]
+
+
+async def test_a_waiting_entry_removed_is_named_and_not_the_numbered_one_before_it(db: AuditDatabase) -> None:
+    log, entry = AuditLog(db.app, EPOCHS, "gateway-1"), an_entry(900)
+    async with AsyncExitStack() as stack:
+        (conn,) = await own_slots(stack, db.app, 1)
+        await log.stage(conn, an_entry(899))
+        await conn.commit()
+        await integrate(db.app)
+        await log.stage(conn, entry)
+        await conn.commit()
+    await log.close()
+    await run_sql(db.admin, f"DELETE FROM audit.entry WHERE id = '{entry.id}'")
+    first = (await check(db.admin)).problems[0]
+    assert (first.kind, first.entry_id) == ("missing", entry.id)
 
 
 async def test_a_log_cut_off_at_an_earlier_checkpoint_is_missed_by_the_writers(db: AuditDatabase) -> None:
