@@ -136,6 +136,12 @@ async def test_a_referral_taken_back_before_it_was_sent_is_cancelled_here_and_ne
     other = await refer(house, utgs, "abrazo")
     assert (await call(house, utgs, "POST", "delivery/lanes/MINNA/resume", {})).status_code == 200
     await reach(house, utgs, other, delivery="transmitted")
+
+    # A file lies in the folder first: the institution reads it in its own time.
+    async def read_there() -> bool:
+        return other in (await book(house, "minna"))["received"]
+
+    await until(read_there)
     received = (await book(house, "minna"))["received"]
     assert (received.get(number), received[other]) == (None, 1)
 
