@@ -16,6 +16,8 @@ from consent.errors import InvalidAgreement, StepRefused, UnknownAgreement
 from consent.models import SERVICE_PREFIX, Actor, Agreement
 from gateway import errors
 from gateway.catalogue.service import institutions, services
+from gateway.events.service import publish
+from schemas.codes import code_list
 from schemas.text import _
 
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,79}\Z")
@@ -43,9 +45,12 @@ async def step(
     proof_reference: str | None = None,
     reason: str | None = None,
 ) -> dict[str, Any]:
-    """Take a step (:func:`consent.agreements.take_step`); raises NotFound, BadRequest or Conflict."""
+    """Take a step (:func:`consent.agreements.take_step`) and tell its parties.
+
+    Raises NotFound, BadRequest or Conflict.
+    """
     with _refused():
-        return await take_step(
+        told = await take_step(
             connection,
             _of_code(code),
             name,
@@ -56,6 +61,11 @@ async def step(
             proof_reference=proof_reference,
             reason=reason,
         )
+    if told["event"] in code_list("event-types"):
+        parties = (await read_history(connection, code)).parties
+        facts = {"agreement": code, "status": told["status"]}
+        await publish(connection, type=told["event"], at=at, institutions=parties, facts=facts)
+    return told
 
 
 async def show(connection: AsyncConnection, code: str, *, party: str | None = None) -> dict[str, Any]:

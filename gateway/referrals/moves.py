@@ -17,6 +17,7 @@ from audit.service import AuditLog
 from gateway import errors, evidence
 from gateway.catalogue import service as catalogue
 from gateway.clock import local_day
+from gateway.events.service import publish
 from gateway.referrals import states, store
 from gateway.referrals.milestones import milestones
 from gateway.referrals.models import Part, Referral
@@ -106,6 +107,17 @@ async def perform(
         values["delivery"] = "transmitted"
     if outcome is not None and await _record(connection, vault, current, outcome, occurred_on or local_day(at), at):
         values["status_changed_at"] = at
+        await publish(
+            connection,
+            type="status.changed",
+            at=at,
+            institutions=(current.requester, current.recipient),
+            department=current.department,
+            district=current.district,
+            referral_id=current.id,
+            service=current.service,
+            facts={"priority": current.priority},
+        )
     await store.change(connection, current.id, **{**values, **columns})
     if state in states.TERMINAL and current.parent_id is not None:
         await _close_whole(connection, vault, audit, current, at, entry.policy_version)

@@ -1,6 +1,7 @@
-"""Decides which counts of a funnel leave the circle of those who may see the persons behind them.
+"""Decides which counts of a funnel leave the circle of those who may see the persons behind them, and how exactly.
 
-What is small is hidden by ``gateway/registry/suppression.py``; here stands which count is a part of which.
+What is small is hidden by ``gateway/registry/suppression.py``; here stands which count is a part of which. What is left
+is rounded, so that two answers to overlapping questions do not tell by how few they differ.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from typing import Any
 from gateway.registry.suppression import THRESHOLD, hidden, small
 from gateway.statistics.definitions import GAP_FOUND, REFERRED, UNREFERRED
 
+#: Counts are told as the nearest multiple of it; no less than what is hidden, or a difference of one would show.
+ROUNDED_TO = THRESHOLD
+
 _Key = Hashable
+_HOURS, _DAYS = ("median_hours", "p90_hours"), ("median_days", "p90_days")
 # A time ends with a step: how many it was taken of tells how many reached that.
 _END_OF = {
     "gap_to_referral": "referred",
@@ -24,7 +29,14 @@ _END_OF = {
 
 
 def hide(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a funnel (JSON) without its small counts and what they could be worked out from."""
+    """Return a funnel (JSON) without its small counts and what they could be worked out from, the others rounded.
+
+    Times are whole hours. What adds up before need not add up after: ``rounded_to`` says so to whoever reads it.
+    """
+    return _rounded(_hidden(document))
+
+
+def _hidden(document: Mapping[str, Any]) -> dict[str, Any]:
     everything = document["steps"][1]["reached"]
     doors: dict[_Key, int] = {("door", index): line["referrals"] for index, line in enumerate(document["doors"])}
     steps = _steps(document, frozenset())
@@ -67,8 +79,45 @@ def hide_gaps(document: Mapping[str, Any]) -> dict[str, Any]:
     if (GAP_FOUND, UNREFERRED) in found:
         # The first step is the sum of these and of referrals, which this reader knows.
         steps[0] |= {"reached": None, "endings": dict.fromkeys(steps[0]["endings"])}
-    told = {service: None if service in found else count for service, count in document["unreferred"].items()}
-    return {**document, "steps": steps, "unreferred": told, "hidden_below": THRESHOLD}
+    else:
+        total = _near(sum(counts.values()))
+        steps[0] |= {"reached": steps[1]["reached"] + total, "endings": {UNREFERRED: total}}
+    told = {service: None if service in found else _near(count) for service, count in document["unreferred"].items()}
+    return {**document, "steps": steps, "unreferred": told, "hidden_below": THRESHOLD, "rounded_to": ROUNDED_TO}
+
+
+def _rounded(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Round every count and time of a funnel, so that none tells by how few it differs from that of another."""
+    return {
+        **document,
+        "steps": [
+            {**step, "reached": _near(step["reached"]), "endings": _all_near(step["endings"])}
+            for step in document["steps"]
+        ],
+        "times": [_whole_hours({**each, "referrals": _near(each["referrals"])}) for each in document["times"]],
+        "unreferred": None if document["unreferred"] is None else _all_near(document["unreferred"]),
+        **{
+            name: [{**line, "referrals": _near(line["referrals"])} for line in document[name]]
+            for name in ("reasons", "doors")
+        },
+        **{name: _all_near(document[name]) for name in ("no_shows", "reopened", "repeated")},
+        "rounded_to": ROUNDED_TO,
+    }
+
+
+def _near(count: int | None) -> int | None:
+    return None if count is None else ROUNDED_TO * round(count / ROUNDED_TO)
+
+
+def _all_near(counts: Mapping[str, int | None]) -> dict[str, int | None]:
+    return {name: _near(count) for name, count in counts.items()}
+
+
+def _whole_hours(each: Mapping[str, Any]) -> dict[str, Any]:
+    """Round the times of a span; days of the hours that are told, or both together would tell more."""
+    hours = {name: None if each[name] is None else float(round(each[name])) for name in _HOURS}
+    days = zip(_DAYS, hours.values(), strict=True)
+    return {**each, **hours, **{name: None if told is None else round(told / 24, 1) for name, told in days}}
 
 
 def _steps(document: Mapping[str, Any], also: frozenset[_Key]) -> frozenset[_Key]:

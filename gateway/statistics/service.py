@@ -1,7 +1,7 @@
 """Decides who may see which statistics of referrals; every question is an entry of the log before it is answered.
 
-An institution sees referrals to or from it, the coordinator all. Small counts are hidden from whoever may not see the
-persons behind them; gaps that nobody referred are nobody's to see but the coordinator's.
+An institution sees referrals to or from it, the coordinator all. Whoever may not see the persons behind them gets no
+small counts, rounded others, and whole months; gaps that nobody referred are nobody's to see but the coordinator's.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -60,10 +61,10 @@ class Statistics:
     async def funnel(self, caller: Caller | None, scope: Scope, *, form: str) -> tuple[dict[str, Any], Receipt]:
         """Return the funnel of a scope (``view.with_shares``) and the receipt of the question; ``form`` is for the log.
 
-        Raises Denied, and BadRequest for codes that there are not.
+        Raises Denied, and BadRequest for codes that there are not and for a period that this reader may not ask for.
         """
         reader = await self._reader(caller)
-        scope = await self._checked(scope)
+        scope = await self._checked(reader, scope)
         receipt = await self._note(reader, "statistics.read", {"form": form, "scope": scope.said()})
         return _shown(await self._counted(reader, scope), reader), receipt
 
@@ -72,7 +73,7 @@ class Statistics:
     ) -> tuple[dict[str, Any], Receipt]:
         """Compare two scopes as they are now: two territories, two periods; raises as :meth:`funnel`."""
         reader = await self._reader(caller)
-        scopes = [await self._checked(first, "/first"), await self._checked(second, "/second")]
+        scopes = [await self._checked(reader, first, "/first"), await self._checked(reader, second, "/second")]
         said = {"first": scopes[0].said(), "second": scopes[1].said()}
         receipt = await self._note(reader, "statistics.compared", said)
         found = []
@@ -101,7 +102,7 @@ class Statistics:
     async def take(self, caller: Caller | None, kind: str, scope: Scope, *, command: Command | None = None) -> Done:
         """Keep the funnel and the achievements of a scope; raises as :meth:`funnel`, and Conflict for a used key."""
         reader = await self._reader(caller)
-        scope = await self._checked(replace(scope, gaps=True))
+        scope = await self._checked(reader, replace(scope, gaps=True))
         document = await self._counted(reader, scope)
         achievements = await snapshots.achievements_of(self._published, scope)
         at = self._governance.now()
@@ -165,7 +166,7 @@ class Statistics:
         at = self._governance.now()
         return evidence.entry(event, "done", at=at, policy_version="none", actor=reader.actor, what=what)
 
-    async def _checked(self, scope: Scope, place: str = "") -> Scope:
+    async def _checked(self, reader: Reader, scope: Scope, place: str = "") -> Scope:
         """Return the scope; raises BadRequest for a code that there is not, with those that could have stood there."""
         async with self._governance.database.connection() as connection:
             lists = await _lists(connection, scope)
@@ -175,6 +176,12 @@ class Statistics:
         if scope.since is not None and scope.until is not None and scope.until <= scope.since:
             detail = _("El final del período tiene que ser posterior al comienzo.")
             raise errors.BadRequest("bad-period", pointer=f"{place}/until", detail=detail)
+        for name in () if reader.nominal else ("since", "until"):
+            # Periods that differ by a day differ by few; a month's referrals are rounded together.
+            day: date | None = getattr(scope, name)
+            if day is not None and day.day != 1:
+                detail = _("Sin acceso nominal el período va por meses enteros: use el primer día de un mes.")
+                raise errors.BadRequest("bad-period", pointer=f"{place}/{name}", detail=detail)
         return scope
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.catalogue.models import COORDINATOR
-from gateway.subscriptions.models import Filter, Happened, Parties
+from gateway.subscriptions.models import CANDIDATE, Filter, Happened, Parties
 from schemas.codes import code_list
 
 #: Tells who acts for the boards of a place (department, district).
@@ -31,7 +31,9 @@ def may_learn(institution: str, happened: Happened, parties: Parties | None, boa
     if institution == COORDINATOR:
         return True
     told = code_list("event-types").get(happened.type, {}).get("to", ())
-    if institution in happened.institutions and not parties.parts(institution).isdisjoint(told):
+    parts = parties.parts(institution)
+    # A candidate had no part in it yet, so it is not among those that had.
+    if not (parts if institution in happened.institutions else parts & {CANDIDATE}).isdisjoint(told):
         return True
     return "board" in told and institution in boards
 
@@ -40,7 +42,7 @@ def wants(wanted: Filter, institution: str, happened: Happened, parties: Parties
     """Say whether a filter lets an event through."""
     if wanted.types and happened.type not in wanted.types:
         return False
-    if wanted.services and happened.service not in wanted.services:
+    if wanted.services and wanted.services.isdisjoint(_services(institution, happened, parties)):
         return False
     somewhere = wanted.departments or wanted.districts
     if somewhere and happened.department not in wanted.departments and happened.district not in wanted.districts:
@@ -48,8 +50,8 @@ def wants(wanted: Filter, institution: str, happened: Happened, parties: Parties
     return not wanted.parts or (parties is not None and not wanted.parts.isdisjoint(parties.parts(institution)))
 
 
-def message(happened: Happened, parties: Parties | None, position: int) -> dict[str, Any]:
-    """Return what is said of an event, by webhook and pull alike: ids and codes, what is not known left out.
+def message(institution: str, happened: Happened, parties: Parties | None, position: int) -> dict[str, Any]:
+    """Return what an institution is told of an event, by webhook and pull: ids and codes, what is not known left out.
 
     The form is that of Standard Webhooks (type, timestamp, data).
     """
@@ -57,7 +59,7 @@ def message(happened: Happened, parties: Parties | None, position: int) -> dict[
         "position": position,
         "referral": None if happened.referral_id is None else str(happened.referral_id),
         "sequence": happened.sequence,
-        "service": happened.service,
+        "service": min(_services(institution, happened, parties), default=None),
         "requester": None if parties is None else parties.requester,
         "recipient": None if parties is None else parties.recipient,
         "department": happened.department,
@@ -70,3 +72,10 @@ def message(happened: Happened, parties: Parties | None, position: int) -> dict[
         "timestamp": happened.at.isoformat(),
         "data": {name: value for name, value in data.items() if value is not None},
     }
+
+
+def _services(institution: str, happened: Happened, parties: Parties | None) -> frozenset[str]:
+    """Whoever could claim a referral learns which of its own services could, and none of anybody else's."""
+    if parties is not None and parties.parts(institution) == {CANDIDATE}:
+        return parties.candidates[institution]
+    return frozenset() if happened.service is None else frozenset({happened.service})

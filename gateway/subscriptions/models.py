@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -11,13 +12,14 @@ Channel = Literal["webhook", "pull"]
 UNVERIFIED: Final = "unverified"
 ACTIVE: Final = "active"
 DISABLED: Final = "disabled"
+CANDIDATE: Final = "candidate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which events are wanted; an empty set wants all. Places are codes of the statistics office.
 
-    ``parts``: of which referrals, those where the institution is ``requester`` or ``recipient``.
+    ``parts``: of which referrals, those where the institution is ``requester``, ``recipient`` or ``candidate``.
     """
 
     types: frozenset[str] = frozenset()
@@ -74,13 +76,18 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """The two institutions of a referral, as it stands now; ``received``: its recipient has it."""
+    """The institutions of a referral, as it stands now; ``received``: its recipient has it.
+
+    ``candidates``: of an open one, who could claim it, each with its own services among those named.
+    """
 
     requester: str
     recipient: str
     received: bool
+    candidates: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def parts(self, institution: str) -> frozenset[str]:
         """Return in which parts an institution is in it."""
         both = (("requester", self.requester), ("recipient", self.recipient if self.received else None))
-        return frozenset(part for part, code in both if code == institution)
+        parts = {part for part, code in both if code == institution}
+        return frozenset(parts | {CANDIDATE}) if institution in self.candidates else frozenset(parts)

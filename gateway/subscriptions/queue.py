@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gateway.catalogue.models import Service
+from gateway.catalogue.service import services
 from gateway.events.tables import event
+from gateway.referrals import states
 from gateway.referrals.nominal import PRIORITY_TRACK
 from gateway.referrals.tables import referral
 from gateway.subscriptions.audience import Boards, may_learn, message, wants
@@ -23,6 +26,8 @@ _BATCH = 500
 # One process at a time hands events on: two would give those of one referral to a subscription in the wrong order.
 _ALONE = func.pg_try_advisory_xact_lock(6118)
 _HAPPENED = tuple(event.c[name] for name in Happened.__dataclass_fields__)
+# Nobody is a candidate any more once somebody claimed it.
+_OPEN_TO = case((referral.c.state == states.OPEN, referral.c.candidates)).label("open_to")
 _earlier = waiting.alias("earlier")
 _before = and_(
     _earlier.c.subscription_id == waiting.c.subscription_id,
@@ -113,7 +118,9 @@ async def take(
         for row, each in found:
             now, acting = concerned[each.id]
             if may_learn(of.institution, each, now, acting):
-                items.append(Item(row.position, each.id, row.attempts, message(each, now, row.position)))
+                items.append(
+                    Item(row.position, each.id, row.attempts, message(of.institution, each, now, row.position))
+                )
             else:
                 foreign.append(row.position)
         if foreign:
@@ -187,9 +194,12 @@ async def _concerned(
     # Without texts the person is erased, and the referral is nobody's.
     known = (referral.c.id.in_(ids), referral.c.texts.is_not(None))
     received = func.num_nonnulls(referral.c.received_at, referral.c.accepted_at) > 0
-    query = select(referral.c.id, referral.c.requester, referral.c.recipient, received.label("received")).where(*known)
-    rows = (await connection.execute(query)).all() if ids else ()
-    parties = {row.id: Parties(row.requester, row.recipient, row.received) for row in rows}
+    columns = (referral.c.id, referral.c.requester, referral.c.recipient, received.label("received"), _OPEN_TO)
+    rows = (await connection.execute(select(*columns).where(*known))).all() if ids else ()
+    offered = await services(connection) if any(row.open_to for row in rows) else {}
+    parties = {
+        row.id: Parties(row.requester, row.recipient, row.received, _candidates(row.open_to, offered)) for row in rows
+    }
     acting: dict[tuple[str | None, str | None], frozenset[str]] = {}
     found: dict[UUID, tuple[Parties | None, frozenset[str]]] = {}
     for each in happened:
@@ -200,6 +210,12 @@ async def _concerned(
         now = None if each.referral_id is None else parties.get(each.referral_id)
         found[each.id] = (now, acting[place] if on_track else frozenset())
     return found
+
+
+def _candidates(codes: Iterable[str] | None, offered: Mapping[str, Service]) -> dict[str, frozenset[str]]:
+    """Return the institutions that give these services, each with its own."""
+    own = [(offered[code].institution, code) for code in codes or () if code in offered]
+    return {name: frozenset(code for owner, code in own if owner == name) for name, _code in own}
 
 
 def _these(subscription_id: UUID, positions: Sequence[int]) -> ColumnElement[bool]:

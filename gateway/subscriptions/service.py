@@ -18,7 +18,7 @@ from gateway.events.calls import may_be_called
 from gateway.governance.service import Governance, Work
 from gateway.subscriptions import queue, refusals
 from gateway.subscriptions.audience import Boards
-from gateway.subscriptions.models import ACTIVE, UNVERIFIED, Filter, NewSubscription, Subscription
+from gateway.subscriptions.models import ACTIVE, CANDIDATE, UNVERIFIED, Filter, NewSubscription, Subscription
 from gateway.subscriptions.signing import new_secret
 from gateway.subscriptions.tables import subscription, waiting
 from gateway.vault import Vault
@@ -32,7 +32,7 @@ SECRET, OLD_SECRET = "subscription.secret", "subscription.old_secret"
 #: For how long the secret before still signs, too.
 OVERLAP = timedelta(days=1)
 MOST = 20
-PARTS = ("recipient", "requester")
+PARTS = (CANDIDATE, "recipient", "requester")
 
 
 class Pulled(NamedTuple):

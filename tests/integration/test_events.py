@@ -14,11 +14,14 @@ from events_desk import ALL, ASKS, ASUNCION, ELSE, GIVES, Desk, kinds, make_desk
 from rights_office import Office
 from sqlalchemy import select
 
+from consent.agreements import list_histories
+from consent.models import Actor
 from gateway import errors
 from gateway.boards import store as boards
 from gateway.catalogue.service import services
 from gateway.events.service import publish
 from gateway.events.tables import event
+from gateway.governance.agreements import step
 from gateway.referrals import states
 from gateway.subscriptions.tables import subscription, waiting
 from schemas.codes import code_list
@@ -154,6 +157,46 @@ async def test_who_acts_for_the_board_of_a_place_learns_of_its_priority_track_al
     await desk.move(urgent, "accept")
     desk.office.at += timedelta(minutes=2)
     assert await desk.pull(ELSE, mine) == []
+
+
+async def test_who_could_claim_an_open_referral_learns_of_it_until_somebody_has(desk: Desk) -> None:
+    async with desk.office.context.database.connection() as connection:
+        offered = (await services(connection)).values()
+    theirs = next(each.code for each in offered if each.institution == ELSE)
+    of = {
+        "whole": (await desk.subscribe(ELSE))[0],
+        "own": (await desk.subscribe(ELSE, services=[theirs], parts=["candidate"]))[0],
+        "foreign": (await desk.subscribe(ELSE, services=[desk.service]))[0],
+    }
+    bystander, _ = await desk.subscribe("INDI")
+    number = await desk.refer(recipient=ALL)
+    await desk.change(number, state="open", candidates=[desk.service, theirs])
+    for name, expected in (("whole", 1), ("own", 1), ("foreign", 0)):
+        told = await desk.pull(ELSE, of[name])
+        assert [(each["type"], each["data"]["service"]) for each in told] == [("referral.create", theirs)] * expected
+    assert await desk.pull("INDI", bystander) == []
+    await desk.change(number, state="accepted", recipient=GIVES)
+    await desk.move(number, "note")
+    desk.office.at += timedelta(minutes=2)
+    assert await desk.pull(ELSE, of["whole"]) == [], "not even what it was told before, and did not confirm"
+
+
+async def test_the_parties_of_an_agreement_learn_that_it_is_suspended_and_resumed(desk: Desk) -> None:
+    async with desk.office.context.database.connection() as connection:
+        agreement = next(iter(await list_histories(connection, status="active", limit=1)))
+    code, parties = agreement.versions[0].agreement.code, agreement.parties
+    stranger = next(each for each in (ASKS, GIVES, ELSE) if each not in parties)
+    of = {institution: (await desk.subscribe(institution))[0] for institution in (*parties, stranger)}
+    machine = Actor(user="uid:0", institution=None)
+    for name in ("suspend", "resume"):
+        async with desk.office.context.database.transaction() as connection:
+            await step(connection, code, name, actor=machine, party=min(parties), at=desk.office.at)
+    told = {institution: await desk.pull(institution, which) for institution, which in of.items()}
+    both = [("agreement.suspended", code, "suspended"), ("agreement.resumed", code, "active")]
+    assert {
+        institution: [(each["type"], each["data"]["agreement"], each["data"]["status"]) for each in messages]
+        for institution, messages in told.items()
+    } == {**dict.fromkeys(parties, both), stranger: []}
 
 
 async def test_other_events_go_to_those_they_name(desk: Desk) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 from referral_desk import ROOM, SMALL, Desk, caller, command, open_desk, prepare
+from sqlalchemy import select
 
 from audit.models import LoggedEntry
 from audit.search import recent
@@ -18,6 +19,7 @@ from gateway import embedded, errors
 from gateway.clock import local_day
 from gateway.commands import Done
 from gateway.delivery.recall import Recall
+from gateway.events.tables import event
 from gateway.referrals.models import Step
 from gateway.settings import Settings, load_settings
 from gateway.vault import load_epochs
@@ -93,6 +95,13 @@ async def test_a_result_changes_the_status_and_the_next_referral_knows_since_whe
     await desk.report(second, "outcome", outcome="provided")
     _current, happened, row = await desk.seen(second)
     assert row["status_changed_at"] == happened[-1].at
+    async with desk.runtime.database.connection() as connection:
+        told = select(event).where(event.c.type == "status.changed", event.c.referral_id.in_([first, second]))
+        rows = (await connection.execute(told)).all()
+    assert [(each.referral_id, each.at, each.institutions) for each in rows] == [
+        (first, (await desk.seen(first))[2]["status_changed_at"], ["MSPBS", "UTGS"]),
+        (second, row["status_changed_at"], ["MSPBS", "UTGS"]),
+    ]
     third = number(await desk.refer(who, service="health-control"))
     assert (await desk.seen(third))[2]["gap_since"] is None
 
