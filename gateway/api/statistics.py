@@ -17,9 +17,10 @@ from gateway.api.request import Door, correlation, idempotency_key, read_message
 from gateway.api.rights import record_id, shown, told
 from gateway.api.sheets import sheet
 from gateway.commands import Command, receipt_headers, receipt_json
+from gateway.registry.query import PersonQuery
 from gateway.statistics.models import Scope
 from gateway.statistics.service import Statistics
-from gateway.statistics.trajectory import Trajectories, TrajectoryQuery
+from gateway.statistics.trajectory import Trajectories
 from gateway.statistics.view import COLUMNS, rows
 from schemas.ids import parse_uuid
 from schemas.text import _
@@ -90,7 +91,7 @@ def build_router(door: Door, statistics: Statistics, trajectories: Trajectories)
         """Show the way of one person through the network; an institution sees the steps of its own referrals."""
         request.state.verified = door.caller(request, _NOMINAL_SCOPE)
         message = read_message(_TRAJECTORY, await door.body(request))
-        asked = TrajectoryQuery(
+        asked = PersonQuery(
             system=message["subject"]["system"],
             identifier=message["subject"]["value"],
             purpose=message["purpose"],

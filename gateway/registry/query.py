@@ -1,8 +1,8 @@
-"""Answers what the protection status of a person is: a disclosure from our own store, decided and logged like any."""
+"""Discloses what our own store holds of a person, decided and logged like any: here, the protection status."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -30,24 +30,34 @@ from schemas.codes import code_list
 from schemas.errors import InvalidIdentifier
 
 DATASET = "protection-status"
+_EVENTS = ("status.released", "status.denied", "status.stopped")
+_Read = Callable[[AsyncConnection, PersonRef, datetime], Awaitable[dict[str, Any]]]
+# Released, denied, and refused while the log has no witnesses.
+_Events = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StatusQuery:
-    """A query as the caller wrote it, checked against its schema; ``on`` defaults to today in Paraguay."""
+class PersonQuery:
+    """Whose data is asked for, why and on which basis, as the caller wrote it; checked against its schema."""
 
     system: str
     identifier: str
-    on: date | None
     purpose: str
     basis: str
-    agreement: str | None
-    case: str | None
-    correlation: str | None
+    agreement: str | None = None
+    case: str | None = None
+    correlation: str | None = None
 
 
-class StatusService:
-    """Answers status queries."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusQuery(PersonQuery):
+    """A query for the status on a day: today in Paraguay where none is named."""
+
+    on: date | None = None
+
+
+class OwnStore:
+    """Discloses what this store holds of a person: the same decision, entry and receipt, whatever is read."""
 
     def __init__(
         self,
@@ -63,25 +73,27 @@ class StatusService:
         self._database, self._vault, self._audit = database, vault, audit
         self._policies, self._volume, self._quorum, self._now = policies, volume, quorum, now
 
-    async def query(self, caller: Caller, asked: StatusQuery) -> tuple[dict[str, Any], Receipt]:
-        """Return the released parts of the status and the receipt.
+    async def _disclose(
+        self, caller: Caller, asked: PersonQuery, dataset: str, event: _Events, read: _Read
+    ) -> tuple[dict[str, Any], Receipt]:
+        """Return the released parts of what ``read`` finds, and the receipt.
 
         Raises BadRequest, Denied, NotFound or EvidenceStopped.
         """
+        released, denied, stopped = event
         try:
             value = registry.normalise(asked.system, asked.identifier)
         except InvalidIdentifier:
             raise errors.BadRequest("bad-identifier", pointer="/subject/value") from None
         require_codes(asked.purpose, asked.basis)
         at = self._now()
-        day = asked.on or local_day(at)
-        dataset = code_list("datasets")[DATASET]
+        listed = code_list("datasets")[dataset]
         request = Request(
             action="status.query",
             caller=caller,
-            holder=dataset["holder"],
-            dataset=DATASET,
-            fields=tuple(dataset["fields"]),
+            holder=listed["holder"],
+            dataset=dataset,
+            fields=tuple(listed["fields"]),
             purpose=asked.purpose,
             basis=asked.basis,
             agreement=asked.agreement,
@@ -90,19 +102,18 @@ class StatusService:
         )
         if self._quorum.stops(at):
             version = self._policies.current.version
-            await refuse_while_stopped(self._audit, "status.stopped", request, version, asked.correlation)
+            await refuse_while_stopped(self._audit, stopped, request, version, asked.correlation)
+        answer: dict[str, Any] | None = None
         async with self._database.connection() as connection:
             who = await registry.find_person(connection, self._vault, asked.system, value)
             facts = await subject_facts(connection, who)
             decision = decide(request, facts, self._policies.current, self._volume.used)
-            answer: dict[str, Any] = {}
             if decision.permit is not None and who is not None:
-                answer = await _answer(connection, who, day, at)
-        permitted = bool(answer)
-        if permitted:
+                answer = await read(connection, who, at)
+        if answer is not None:
             self._volume.count(decision)
         entry = evidence.decided(
-            "status.released" if permitted else "status.denied",
+            denied if answer is None else released,
             request,
             decision,
             subject=None if who is None else who.id,
@@ -110,11 +121,26 @@ class StatusService:
             correlation=asked.correlation,
         )
         receipt = await self._audit.append(entry)
-        if not permitted:
+        if answer is None:
             if decision.hides_subject or decision.permit is not None:
                 raise errors.NotFound("not-found", receipt=receipt)
             raise errors.Denied(decision.reasons, receipt)
         return {name: part for name, part in answer.items() if name in decision.released}, receipt
+
+
+class StatusService(OwnStore):
+    """Answers status queries."""
+
+    async def query(self, caller: Caller, asked: StatusQuery) -> tuple[dict[str, Any], Receipt]:
+        """Return the released parts of the status and the receipt.
+
+        Raises BadRequest, Denied, NotFound or EvidenceStopped.
+        """
+
+        async def read(connection: AsyncConnection, who: PersonRef, at: datetime) -> dict[str, Any]:
+            return await _answer(connection, who, asked.on or local_day(at), at)
+
+        return await self._disclose(caller, asked, DATASET, _EVENTS, read)
 
 
 async def _answer(connection: AsyncConnection, who: PersonRef, day: date, at: datetime) -> dict[str, Any]:

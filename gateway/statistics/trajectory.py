@@ -5,8 +5,6 @@ The coordinator sees every step; any other institution those of the referrals th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,24 +13,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from audit.models import Receipt
-from audit.service import AuditLog
-from consent.decision import decide
-from consent.models import Caller, Request
-from consent.policy import PolicyStore
-from consent.volume import Volume
-from gateway import errors, evidence
+from consent.models import Caller
 from gateway.catalogue.models import COORDINATOR
-from gateway.clock import utc_now
-from gateway.database import Database
-from gateway.lawful import require_codes
-from gateway.registry import service as registry
-from gateway.registry.facts import subject_facts
-from gateway.vault import Vault
-from gateway.witnesses.quorum import NO_WITNESSES, Quorum, refuse_while_stopped
-from schemas.codes import code_list
-from schemas.errors import InvalidIdentifier
+from gateway.registry.models import PersonRef
+from gateway.registry.query import OwnStore, PersonQuery
 
 DATASET = "trajectory"
+_EVENTS = ("trajectory.released", "trajectory.denied", "trajectory.stopped")
 # What moves nothing (an attempt, a reminder) is no step; who was found to be the same person counts as one. Of the
 # whole only its own recipient knows, and of what was withheld its recipient does not.
 _STEPS = text("""
@@ -52,87 +39,20 @@ ORDER BY e.at, r.id, e.number
 """)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrajectoryQuery:
-    """Whose way is asked for, why and on which basis; checked against its schema."""
-
-    system: str
-    identifier: str
-    purpose: str
-    basis: str
-    agreement: str | None = None
-    case: str | None = None
-    correlation: str | None = None
-
-
-class Trajectories:
+class Trajectories(OwnStore):
     """Answers queries for the way of one person."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        vault: Vault,
-        audit: AuditLog,
-        policies: PolicyStore,
-        volume: Volume,
-        quorum: Quorum = NO_WITNESSES,
-        now: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self._database, self._vault, self._audit = database, vault, audit
-        self._policies, self._volume, self._quorum, self._now = policies, volume, quorum, now
-
-    async def query(self, caller: Caller, asked: TrajectoryQuery) -> tuple[dict[str, Any], Receipt]:
+    async def query(self, caller: Caller, asked: PersonQuery) -> tuple[dict[str, Any], Receipt]:
         """Return the steps that the caller's institution may see, and the receipt.
 
         Raises BadRequest, Denied, NotFound or EvidenceStopped.
         """
-        try:
-            value = registry.normalise(asked.system, asked.identifier)
-        except InvalidIdentifier:
-            raise errors.BadRequest("bad-identifier", pointer="/subject/value") from None
-        require_codes(asked.purpose, asked.basis)
-        at = self._now()
-        dataset = code_list("datasets")[DATASET]
-        request = Request(
-            action="status.query",
-            caller=caller,
-            holder=dataset["holder"],
-            dataset=DATASET,
-            fields=tuple(dataset["fields"]),
-            purpose=asked.purpose,
-            basis=asked.basis,
-            agreement=asked.agreement,
-            case=asked.case,
-            at=at,
-        )
-        if self._quorum.stops(at):
-            version = self._policies.current.version
-            await refuse_while_stopped(self._audit, "trajectory.stopped", request, version, asked.correlation)
         party = None if caller.institution == COORDINATOR else caller.institution
-        async with self._database.connection() as connection:
-            who = await registry.find_person(connection, self._vault, asked.system, value)
-            facts = await subject_facts(connection, who)
-            decision = decide(request, facts, self._policies.current, self._volume.used)
-            permitted = decision.permit is not None and who is not None
-            steps = await _steps(connection, who.id, party) if permitted and who is not None else []
-        if permitted:
-            self._volume.count(decision)
-        entry = evidence.decided(
-            "trajectory.released" if permitted else "trajectory.denied",
-            request,
-            decision,
-            subject=None if who is None else who.id,
-            facts=facts,
-            correlation=asked.correlation,
-        )
-        receipt = await self._audit.append(entry)
-        if not permitted:
-            if decision.hides_subject or decision.permit is not None:
-                raise errors.NotFound("not-found", receipt=receipt)
-            raise errors.Denied(decision.reasons, receipt)
-        answer = {"steps": steps}
-        return {name: part for name, part in answer.items() if name in decision.released}, receipt
+
+        async def read(connection: AsyncConnection, who: PersonRef, _: datetime) -> dict[str, Any]:
+            return {"steps": await _steps(connection, who.id, party)}
+
+        return await self._disclose(caller, asked, DATASET, _EVENTS, read)
 
 
 async def _steps(connection: AsyncConnection, person_id: UUID, party: str | None) -> list[dict[str, Any]]:

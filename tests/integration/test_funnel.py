@@ -20,11 +20,12 @@ from gateway import embedded, errors
 from gateway.catalogue.service import services
 from gateway.referrals import states
 from gateway.registry.achievements import Published
+from gateway.registry.query import PersonQuery
 from gateway.registry.recompute import arrived
 from gateway.statistics.counting import count
 from gateway.statistics.models import Funnel, Scope
 from gateway.statistics.service import Statistics
-from gateway.statistics.trajectory import Trajectories, TrajectoryQuery
+from gateway.statistics.trajectory import Trajectories
 from schemas.ids import uuid7
 
 DAY0 = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -285,9 +286,7 @@ async def test_a_way_through_the_network_is_a_disclosure(office: Office, world: 
         volume=Volume(context.database.engine, office.policies, lambda: office.at),
         now=lambda: office.at,
     )
-    asked = TrajectoryQuery(
-        system="cedula", identifier="4123456", purpose="service-provision", basis="official-authority"
-    )
+    asked = PersonQuery(system="cedula", identifier="4123456", purpose="service-provision", basis="official-authority")
     answer, receipt = await trajectories.query(of("UTGS"), asked)
     assert [(step["referral"], step["type"]) for step in answer["steps"]] == [
         (str(one.id), "create"),
