@@ -210,11 +210,41 @@ async def test_an_analyst_sees_no_small_count(world: World, statistics: Statisti
     answer, _receipt = await statistics.funnel(of("UTGS", "analyst"), Scope(), form="json")
     steps = {step["step"]: step["reached"] for step in answer["steps"]}
     assert steps["delivered"] is None
-    assert answer["hidden_below"] == 5
+    assert (answer["hidden_below"], answer["rounded_to"]) == (5, 5)
+    # Seven were made; who sees them as they are gets seven.
+    assert steps["referred"] == 5
     assert answer["reasons"] == [
         {"ending": "not_provided", "reason": "not-eligible", "referrals": None},
         {"ending": "rejected", "reason": "no-capacity", "referrals": None},
     ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "pointer"),
+    [
+        ({"since": date(2026, 3, 2)}, "/since"),
+        ({"since": date(2026, 3, 1), "until": date(2026, 3, 31)}, "/until"),
+        ({"since": date(2026, 3, 1), "until": date(2026, 4, 1)}, None),
+        ({}, None),
+    ],
+)
+async def test_who_sees_no_persons_asks_for_whole_months(
+    statistics: Statistics, scope: dict[str, date], pointer: str | None
+) -> None:
+    analyst, asked = of("UTGS", "analyst"), Scope(**scope)
+    for place, ask in (
+        ("", statistics.funnel(analyst, asked, form="json")),
+        ("", statistics.take(analyst, "baseline", asked)),
+        ("/second", statistics.compare_scopes(analyst, Scope(), asked)),
+    ):
+        if pointer is None:
+            await ask
+            continue
+        with pytest.raises(errors.BadRequest) as refused:
+            await ask
+        assert (refused.value.code, refused.value.pointer) == ("bad-period", place + pointer)
+    # Who may see the persons may ask for a day.
+    await statistics.funnel(of("UTGS"), asked, form="json")
 
 
 async def test_without_the_role_nothing_is_counted_and_the_refusal_is_kept(

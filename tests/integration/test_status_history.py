@@ -13,7 +13,8 @@ from uuid import UUID
 from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
-from sqlalchemy import text, update
+from prometheus_client import REGISTRY
+from sqlalchemy import func, select, text, update
 from status_world import (
     START,
     catalogue,
@@ -33,6 +34,7 @@ from gateway.database import Database, application_url, owner_url
 from gateway.registry.recompute import arrived, gap_since
 from gateway.registry.rounds import StatusRounds
 from gateway.registry.status import status_on
+from gateway.registry.status_tables import status_run
 from gateway.registry.tables import household, person
 from gateway.settings import Settings
 
@@ -69,6 +71,10 @@ async def _live(settings: Settings, folder: Path, random: Random) -> None:
             if number == 0 or random.random() < 0.8:
                 await rounds.due()
                 async with database.transaction() as connection:
+                    kept = await connection.scalar(select(func.max(status_run.c.at)))
+                    assert kept is not None
+                    # The alert for an old status looks at this.
+                    assert REGISTRY.get_sample_value("siis_status_run_timestamp_seconds") == kept.timestamp()
                     current = await catalogue_services(connection)
                     found = await stored(connection)
                     pure = await expected(connection, units, current, day)
