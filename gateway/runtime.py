@@ -48,6 +48,7 @@ from gateway.identity.peer import Proxies
 from gateway.identity.rotation import RingKeeper
 from gateway.identity.tokens import TokenChecker
 from gateway.intake.forms import Forms
+from gateway.intake.forms_crossing import RegisterCrossing
 from gateway.intake.forms_facts import FactReports
 from gateway.intake.held import HeldRegisters
 from gateway.intake.registers import RegisterIntake
@@ -128,6 +129,7 @@ class Runtime:
     delivery_desk: DeliveryDesk
     replies: ReplyIntake
     registers: RegisterIntake
+    crossing: RegisterCrossing
     quorum: Quorum
     witnessing: Witnessing
 
@@ -308,6 +310,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
                 policies=policies,
                 rejects_dir=settings.data_dir / "rejects",
             ),
+            crossing=RegisterCrossing(database=database, vault=vault, audit=audit, policies=policies),
             quorum=quorum,
             witnessing=Witnessing.of(settings, database, audit, utc_now),
         )

@@ -22,7 +22,7 @@ from gateway.cli.context import governance_of, open_context
 from gateway.cli.screen import cell, json_line, screen
 from gateway.governance.people import Named
 from gateway.intake.forms import RECORD, Forms
-from gateway.intake.forms_crossing import Crossed, RegisterCrossing
+from gateway.intake.forms_crossing import Crossed
 from gateway.intake.forms_facts import FactReports
 from gateway.intake.forms_file import Imported, import_facts, import_forms
 from gateway.registry.observations import Observation, Told, Unit, observed
@@ -120,13 +120,10 @@ def cross(
 
 async def _cross(name: str | None) -> list[Crossed]:
     async with open_runtime(load_settings()) as runtime:
-        crossing = RegisterCrossing(
-            database=runtime.database, vault=runtime.vault, audit=runtime.audit, policies=runtime.policies
-        )
         if name is not None:
             runtime.adapters.named(name)
         chosen = [adapter for adapter in runtime.adapters.taking() if name in (None, adapter.name)]
-        return [each for adapter in chosen for each in await crossing.cross(adapter, user=f"uid {os.getuid()}")]
+        return [each for adapter in chosen for each in await runtime.crossing.cross(adapter, user=f"uid {os.getuid()}")]
 
 
 @app.command(help=_("Mostrar todo lo que se observó de una persona y de su hogar, y qué vale de lo que se contradice."))

@@ -61,6 +61,7 @@ async def _work() -> None:
             "deadlines": partial(runtime.deadlines.run, stop),
             "replies": partial(runtime.replies.run, runtime.adapters, pace, stop),
             "registers": partial(runtime.registers.run, runtime.adapters, pace, stop),
+            "crossings": partial(runtime.crossing.run, runtime.adapters, pace, stop),
             "events": partial(runtime.push.run, stop),
             "statuses": partial(runtime.status_rounds.run, stop),
             "deliveries": delivering,

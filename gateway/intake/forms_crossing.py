@@ -6,6 +6,7 @@ How far a register is goes with the facts, so a crossing that is killed goes on 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.base import ProducerAdapter
+from adapters.registry import Adapters
 from audit.service import AuditLog
 from consent.decision import decide
 from consent.models import TAKE, UNKNOWN_SUBJECT, Caller, Decision, Request
@@ -28,6 +30,7 @@ from gateway.database import Database
 from gateway.intake.forms_facts import by_kind
 from gateway.intake.packing import unpack
 from gateway.intake.register_store import CONTENT
+from gateway.intake.rounds import in_rounds
 from gateway.intake.tables import register_file, register_row
 from gateway.registry import recompute
 from gateway.registry import service as registry
@@ -78,6 +81,15 @@ class RegisterCrossing:
     ) -> None:
         self._database, self._vault, self._audit = database, vault, audit
         self._policies, self._now = policies, now
+        self._denied: dict[UUID, tuple[str, ...]] = {}
+
+    async def run(self, adapters: Adapters, interval_s: float, stop: asyncio.Event) -> None:
+        """Cross what is new in every adapter's registers, looking every ``interval_s`` seconds, until ``stop``."""
+
+        async def work(adapter: ProducerAdapter) -> bool:
+            return any(each.rows for each in await self.cross(adapter))
+
+        await in_rounds(lambda: [each for each in adapters.taking() if each.registers], work, interval_s, stop)
 
     async def cross(self, adapter: ProducerAdapter, *, user: str | None = None) -> list[Crossed]:
         """Make facts of what is new in an adapter's registers in force; ``user`` is who asked for it."""
@@ -90,7 +102,7 @@ class RegisterCrossing:
         )
         async with self._database.connection() as connection:
             waiting = (await connection.execute(new.order_by(register_file.c.finished_at))).all()
-            services = await catalogue_services(connection)
+            services = await catalogue_services(connection) if waiting else {}
         found = []
         for row in waiting:
             tells = telling[row.dataset]
@@ -115,8 +127,12 @@ class RegisterCrossing:
         request, decision = self._decided(adapter, crossed.dataset, told, user)
         if decision.permit is None or not set(request.fields) <= decision.released:
             crossed.outcome = "denied"
-            await self._audit.append(self._entry(request, decision, crossed, {}))
+            # Told once, and again when somebody asks or the reasons change; not in every round.
+            if user is not None or self._denied.get(file_id) != decision.reasons:
+                self._denied[file_id] = decision.reasons
+                await self._audit.append(self._entry(request, decision, crossed, {}))
             return False
+        self._denied.pop(file_id, None)
         at = self._now()
         async with self._database.transaction() as connection:
             # Whoever crosses the same register meanwhile waits here, and finds less left to do.

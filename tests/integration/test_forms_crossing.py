@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from gateway.registry.models import PersonRef
 from gateway.runtime import Runtime, open_runtime
 from gateway.settings import Settings, load_settings
 from gateway.vault import write_secret
+from tests.house import until
 
 PEOPLE, SEED = 300, 1
 PENSION = {cedula: each.pension for cedula, each in archive(PEOPLE, SEED).items() if each.pension is not None}
@@ -81,8 +83,7 @@ async def office(settings: Settings) -> AsyncIterator[Office]:
         adapter = runtime.adapters.named("mds-padron")
         assert isinstance(adapter, FileAdapter)
         adapter.still_s = 0.001
-        parts: dict[str, Any] = {"vault": runtime.vault, "audit": runtime.audit, "policies": runtime.policies}
-        yield Office(runtime, RegisterCrossing(database=runtime.database, **parts), adapter)
+        yield Office(runtime, runtime.crossing, adapter)
 
 
 async def test_who_is_on_the_roll_has_a_fact_of_the_institution_and_nobody_twice(
@@ -111,6 +112,23 @@ async def test_who_is_on_the_roll_has_a_fact_of_the_institution_and_nobody_twice
                               "AND instrument = 'register'")  # fmt: skip
     assert homes[0][0] == homes[0][1] > 0
     assert await office.crossing.cross(office.adapter) == []
+
+
+async def test_the_worker_crosses_what_was_taken_by_itself(office: Office) -> None:
+    await office.take()
+    stop = asyncio.Event()
+    running = asyncio.create_task(office.crossing.run(office.runtime.adapters, 0.05, stop))
+
+    async def crossed() -> bool:
+        return await office.rows("SELECT FROM siis.register_file WHERE crossed < done") == []
+
+    await until(crossed)
+    stop.set()
+    await running
+    assert await office.rows("SELECT DISTINCT service FROM siis.fact WHERE instrument = 'register' ORDER BY 1") == [
+        ("tekopora",),
+        ("universal-pension",),
+    ]
 
 
 async def test_a_crossing_that_is_cut_off_goes_on_where_it_was(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +164,12 @@ async def test_without_an_agreement_nothing_is_read_and_the_log_says_so(office: 
         await office.runtime.policies.load(reading)
     assert {each.outcome for each in await office.crossing.cross(office.adapter)} == {"denied"}
     assert await office.rows("SELECT count(*) FROM siis.fact WHERE instrument = 'register'") == [(0,)]
+    # Said once, however often the worker looks, and each time to whoever asks.
+    await office.crossing.cross(office.adapter)
+    await office.crossing.cross(office.adapter, user="ana")
     async with open_context(settings) as context, context.database.connection() as connection:
-        entries = await recent(connection, context.epochs, 2, type="register.crossed")
-    assert [entry.envelope["outcome"] for entry in entries] == ["deny", "deny"]
+        entries = await recent(connection, context.epochs, 50, type="register.crossed")
+    asked_by = [
+        each.detail["actor"].get("user") for each in entries if each.envelope["outcome"] == "deny" and each.detail
+    ]
+    assert sorted(asked_by, key=str) == [None, None, "ana", "ana"]
