@@ -184,7 +184,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         rights = Rights(governance=governance, audit=audit, vault=vault, epochs=epochs)
         issuer = Issuer(settings.issuer)
         refusals = RefusalLog(audit, policies, utc_now)
-        catalogue = Catalogue(database)
+        catalogue, published = Catalogue(database), Published(database)
         referrals = ReferralService(
             database=database,
             vault=vault,
@@ -258,8 +258,8 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             deadlines=Deadlines(database=database, vault=vault, audit=audit, boards=acting_for),
             statuses=statuses,
             status_rounds=StatusRounds(database, settings.data_dir),
-            achievements=Published(database),
-            statistics=Statistics(governance=governance, audit=audit, policies=policies, published=Published(database)),
+            achievements=published,
+            statistics=Statistics(governance=governance, audit=audit, policies=policies, published=published),
             trajectories=Trajectories(
                 database=database, vault=vault, audit=audit, policies=policies, volume=volume, quorum=quorum
             ),
