@@ -91,6 +91,8 @@ class House:
             "SIIS_POLL_INTERVAL_S": "0.3",
             "SIIS_RETRY_FIRST_S": "0.5",
         }
+        if self.settings.manifests is not None:
+            environment["SIIS_MANIFESTS"] = str(self.settings.manifests)
         self.running[name] = self.processes.start(name, ["gateway.cli", name.rstrip("2")], environment)
 
     def kill(self, name: str) -> None:
@@ -172,9 +174,9 @@ async def until(condition: Callable[[], Awaitable[bool]], within_s: float = DEAD
         await asyncio.sleep(0.05)
 
 
-async def build(folder: Path, *, persons: int = PERSONS, twins: bool = False) -> House:
-    """Build a house with everything running in a folder."""
-    house = House(load_settings(data_dir=folder), persons=persons, twins=twins)
+async def build(folder: Path, *, persons: int = PERSONS, twins: bool = False, manifests: Path | None = None) -> House:
+    """Build a house with everything running in a folder; ``manifests`` come beside those shipped."""
+    house = House(load_settings(data_dir=folder, manifests=manifests), persons=persons, twins=twins)
     try:
         await _build(house)
     except BaseException:

@@ -178,8 +178,9 @@ async def test_a_report_is_a_page_or_a_table_and_its_parameters_are_checked(
     async def report(caller: str, query: str = "") -> httpx.Response:
         return await call(house, systems[caller], "GET", f"reports/referrals?since={today}{query}", **JEFA)
 
-    rows = (await report("MSPBS", "&limit=200")).json()["referrals"]
-    [row] = [each for each in rows if each["id"] == referral]
+    told = await report("MSPBS", "&limit=200")
+    assert told.status_code == 200, told.text
+    [row] = [each for each in told.json()["referrals"] if each["id"] == referral]
     assert row["person"]["surnames"] == who.surnames
     assert (await report("MTESS")).json()["referrals"] == []
     table = await report("MSPBS", "&format=csv")

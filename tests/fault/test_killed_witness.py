@@ -110,7 +110,8 @@ async def test_a_killed_witness_never_signs_two_stories(folders: Callable[[str],
             assert stored >= max(size for size, _branch in received)
         [known] = json.loads(institution.run("log", "list", "--json"))
         assert (known["origin"], known["size"]) == (log.signer.origin, stored)
-        signed = {branch.branch for _size, branch in received}
+        # Up to the fork both tell the same story.
+        signed = {branch.branch for size, branch in received if size > branches[1].fork_at}
         assert len(signed) == 1, "two stories were signed"
     finally:
         embedded.stop(institution.folder)
