@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,14 @@ def folders() -> Iterator[Callable[[str], Path]]:
     yield make
     for path in made:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _log_databases_end() -> Iterator[None]:
+    yield
+    # Most tests need no database of the log, and do not read its tables.
+    if module := sys.modules.get("tests.integration.audit_database"):
+        module.end()
 
 
 @pytest.fixture(autouse=True)

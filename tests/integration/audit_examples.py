@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from audit_database import AuditDatabase
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,6 +18,7 @@ from audit.keys import Epochs
 from audit.models import Entry, Report
 from audit.service import AuditLog
 from tests.audit_writers import own_slots
+from tests.integration.audit_database import AuditDatabase
 
 EPOCHS = Epochs(1, {1: bytes(range(32))})
 LOG = 2026

@@ -12,7 +12,6 @@ from uuid import uuid4
 import orjson
 import psycopg
 import pytest
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import EPOCHS, LOG, SIGNER, an_entry, check, fill, in_the_year, integrate, run_sql, scalar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
@@ -27,6 +26,7 @@ from audit.service import AuditLog
 from audit.verify import leaf_hash
 from schemas.canonical import canonical_json
 from tests.audit_writers import own_slots
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 
 # Two numbered entries of one writer, the earlier first, from different groups.
 PAIR = """

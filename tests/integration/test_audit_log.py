@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import EPOCHS, LOG, SIGNER, an_entry, check, integrate, run_sql, scalar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
@@ -27,6 +26,7 @@ from audit.service import AuditLog
 from audit.tables import WRITER_SLOTS
 from audit.verify import leaf_hash, open_signed
 from schemas.errors import DecryptionError
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 
 
 @pytest.fixture

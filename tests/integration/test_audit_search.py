@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import EPOCHS, in_the_year, integrate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +20,7 @@ from audit.models import Entry
 from audit.search import Criteria, Cursor, read_cursor, search
 from audit.service import AuditLog
 from audit.terms import term, user_term
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import EPOCHS, SIGNER, an_entry, check, in_the_year, run_sql, scalar
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from audit.integrator import CHECKPOINT_EVERY_S, run
 from audit.service import AuditLog
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 
 DEADLINE_S = 60
 PROCESS = """

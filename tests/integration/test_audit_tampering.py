@@ -14,11 +14,11 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import check, fill, run_sql
 from sqlalchemy import text
 
 from audit.models import Report
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 
 # One log serves all cases, each of which puts back what it changed.
 pytestmark = pytest.mark.asyncio(loop_scope="module")

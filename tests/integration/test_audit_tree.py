@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import EPOCHS, LOG, SIGNER, an_entry, check, integrate, run_sql, scalar
 from sqlalchemy import text
 
@@ -20,6 +19,7 @@ from audit.proofs import logs, prove, signed_head
 from audit.service import AuditLog
 from audit.tiles import Edge, TileReader
 from audit.verify import open_signed, verify_consistency, verify_inclusion
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 
 # Three levels of tiles, each with a growing end.
 LARGE = 256 * 256 + 2 * 256 + 3

@@ -15,7 +15,6 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import EPOCHS, SIGNER, in_the_year, integrate, scalar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
@@ -32,6 +31,7 @@ from gateway.dossier.bundles import Bundle, Bundles
 from gateway.witnesses.policy import policy_text
 from gateway.witnesses.time_stamp import TimeStamps, read_roots
 from schemas.ids import uuid7
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 from tests.witnessing import database_of
 
 REFERRAL = UUID("019a0000-0000-7000-8000-00000000000a")

@@ -15,7 +15,6 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import EPOCHS, LOG, SIGNER, in_the_year, integrate
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from python_calamine import CalamineWorkbook
@@ -32,6 +31,7 @@ from gateway.auditing.forms import COLUMNS, Form, Source
 from gateway.standards.exports import FORMATS, form_of
 from gateway.witnesses.policy import policy_text
 from schemas.canonical import sha256
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SOURCE = Source("https://siis.example", "siis.example/log", "0.1.0")

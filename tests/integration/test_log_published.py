@@ -9,7 +9,6 @@ from functools import partial
 import httpx
 import pytest
 import pytest_asyncio
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import EPOCHS, LOG, SIGNER, an_entry, integrate, run_sql
 from fastapi import FastAPI
 
@@ -24,6 +23,7 @@ from gateway.api import log as api
 from gateway.database import Database
 from gateway.witnesses.policy import policy_text
 from schemas.ids import uuid7
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 from tests.witnessing import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import EPOCHS, an_entry, integrate, scalar
 
 from audit.service import AuditLog
 from gateway.database import Database
 from gateway.settings import SettingsError
 from gateway.witnesses.time_stamp import TimeStamps, read_roots
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 from tests.witnessing import Clock, database_of
 
 _CONFIG = """

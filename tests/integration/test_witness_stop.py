@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from audit_database import fresh_audit_database
 from audit_examples import EPOCHS, LOG, SIGNER, in_the_year
 from governed import hold, migrated, opened
 
@@ -44,6 +43,7 @@ from gateway.witnesses.quorum import Quorum, QuorumWatch
 from gateway.witnesses.service import Witnessing
 from schemas.ids import uuid7
 from schemas.permit import Permit
+from tests.integration.audit_database import fresh_audit_database
 from tests.witnessing import NOON, Clock, a_witness, vkey_of, witness_server
 
 AT = NOON - timedelta(days=1)

@@ -14,7 +14,6 @@ import httpx
 import psycopg
 import pytest
 import pytest_asyncio
-from audit_database import AuditDatabase, fresh_audit_database
 from audit_examples import EPOCHS, LOG, SIGNER, an_entry, check, integrate, run_sql, scalar
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,6 +30,7 @@ from gateway.witnesses.asking import Answered
 from gateway.witnesses.policy import policy_text, read_witnesses
 from gateway.witnesses.quorum import LOST, Quorum, QuorumWatch
 from gateway.witnesses.service import Witnessing
+from tests.integration.audit_database import AuditDatabase, fresh_audit_database
 from tests.witnessing import NOON, Clock, SmallLog, a_witness, database_of, serving, vkey_of, witness_server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
