@@ -43,8 +43,10 @@ FROM alike, unnest(categories) AS category, unnest(populations || NULL::text) AS
 GROUP BY 1, 2, 3, 4, 5
 """
 _NAMES = "category, department, district, community_id, population, identified, applicable, concurrent"
+# A table of its own, since PostgreSQL counts with several processes for that, but not for an insertion.
+_COUNT = text(f"CREATE TEMP TABLE counted ON COMMIT DROP AS {_COUNTS}")
 _KEEP = text(
-    f"INSERT INTO siis.achievement (run_id, {_NAMES}) SELECT :run, {_NAMES} FROM ({_COUNTS}) AS counted"  # noqa: S608
+    f"INSERT INTO siis.achievement (run_id, {_NAMES}) SELECT :run, {_NAMES} FROM pg_temp.counted"  # noqa: S608
 ).bindparams(bindparam("run", type_=achievement.c.run_id.type))
 _MEASURES = ("identified", "applicable", "concurrent")
 
@@ -109,6 +111,7 @@ class Achievements:
 
 async def keep_counts(connection: AsyncConnection, run_id: UUID) -> None:
     """Count the achievements as the stored status has them, and keep the counts with a computation of everybody."""
+    await connection.execute(_COUNT)
     await connection.execute(_KEEP, {"run": run_id})
 
 

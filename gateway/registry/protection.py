@@ -2,7 +2,7 @@
 
 Of the facts about one service that one counts which was observed last; of those of one day the one whose instrument
 ranks higher (code list ``instruments``); of those the one recorded last. A delivery protects for as many days as the
-catalogue says. ``mass.py`` says the same in SQL for everybody at once; a test holds the two together row by row.
+catalogue says. ``mass_rules.py`` says the same in SQL for everybody at once; a test holds the two together row by row.
 """
 
 from __future__ import annotations

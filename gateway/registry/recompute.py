@@ -27,10 +27,12 @@ _CURRENT = select(status.c.unit, status.c.number, status.c.digest, status.c.serv
 _REPLACE = text(f"""
 WITH new AS (SELECT * FROM jsonb_populate_recordset(NULL::siis.status, :rows)), past AS (
     INSERT INTO siis.status_past ({_NAMES})
-    SELECT {", ".join(f"s.{name}" for name in COLUMNS)} FROM siis.status AS s JOIN new ON new.unit = s.unit
+    SELECT {", ".join(f"s.{name}" for name in COLUMNS)}
+    FROM siis.status AS s JOIN new ON new.unit = s.unit AND new.number = s.number + 1
 )
-INSERT INTO siis.status ({_NAMES}) SELECT {_NAMES} FROM new
-ON CONFLICT (unit) DO UPDATE SET {_REPLACED}
+INSERT INTO siis.status ({_NAMES}) SELECT {_NAMES} FROM new ORDER BY unit
+ON CONFLICT (unit) DO UPDATE SET {_REPLACED} WHERE status.number = excluded.number - 1
+RETURNING unit
 """).bindparams(bindparam("rows", type_=JSONB))  # noqa: S608
 # Also part of the statement that makes a referral: two names that no column of it has.
 GAP_SINCE = text("""
@@ -97,22 +99,28 @@ async def gap_since(
 async def _keep(
     connection: AsyncConnection, computed: Iterable[Computed], at: datetime, day: date, because: str
 ) -> dict[UUID, Change]:
-    rows = {each.unit.id: each.row for each in computed}
-    # Locked: the computation of everybody (mass.py) writes here, too, without locking the units.
-    current = {
-        row.unit: row for row in await connection.execute(_CURRENT.where(status.c.unit.in_(rows)).with_for_update())
-    }
+    left = {each.unit.id: each.row for each in computed}
     changed: dict[UUID, Change] = {}
-    new: list[dict[str, Any]] = []
-    for unit, row in rows.items():
-        before = current.get(unit)
-        if before is not None and before.digest == row["digest"]:
-            continue
-        number = 1 if before is None else before.number + 1
-        new.append({**row, "number": number, "at": at, "day": day, "because": because})
-        changed[unit] = Change(_statuses({} if before is None else before.services), _statuses(row["services"]))
-    if new:
-        await connection.execute(_REPLACE, {"rows": [_json(row) for row in new]})
+    while left:
+        # Locked: the computation of everybody (mass.py) writes here, too, without locking the units.
+        locking = _CURRENT.where(status.c.unit.in_(left)).with_for_update()
+        current = {row.unit: row for row in await connection.execute(locking)}
+        new: list[dict[str, Any]] = []
+        for unit, row in left.items():
+            before = current.get(unit)
+            if before is None or before.digest != row["digest"]:
+                number = 1 if before is None else before.number + 1
+                new.append({**row, "number": number, "at": at, "day": day, "because": because})
+        if not new:
+            break
+        written = set(await connection.scalars(_REPLACE, {"rows": [_json(row) for row in new]}))
+        for unit in written:
+            before = current.get(unit)
+            changed[unit] = Change(
+                _statuses({} if before is None else before.services), _statuses(left[unit]["services"])
+            )
+        # Units that nobody had computed before, and that computation did first after all: once more, after it.
+        left = {row["unit"]: left[row["unit"]] for row in new if row["unit"] not in written}
     return changed
 
 

@@ -147,7 +147,7 @@ def _service_json(item: ServiceStatus) -> dict[str, Any]:
 
 
 def _digest(row: Mapping[str, Any]) -> UUID:
-    """Return the digest of what was found, the same in whatever order; ``mass_rules.py`` builds the same in SQL."""
+    """Return the digest of what was found, the same in whatever order; ``mass_writing.py`` builds the same in SQL."""
     parts = (
         row["kind"],
         row["department"] or "",

@@ -70,7 +70,7 @@ def catalogue() -> dict[str, Service]:
 
 async def populate(connection: AsyncConnection, random: Random, persons: int) -> dict[str, list[UUID]]:
     """Insert a world and return the ids of its units by kind."""
-    places = [None, ("11", "1101"), ("11", "1102"), ("00", "0000"), ("1,1", 'a "quoted" one')]
+    places = [None, ("11", "1101"), ("11", "1102"), ("00", "0000"), ("1,1", 'a "quoted"\tone\nof\x01two lines')]
     units: dict[str, list[UUID]] = {"community": [], "household": [], "person": []}
     for number in range(3):
         units["community"].append(uuid7())

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -16,7 +17,9 @@ from status_world import START, catalogue, expected, noon, populate, random_fact
 
 from gateway.database import Database, application_url
 from gateway.registry.mass import Outcome, classify_all
-from gateway.registry.recompute import arrived
+from gateway.registry.mass_reading import connect
+from gateway.registry.mass_writing import Rows, _write, write
+from gateway.registry.recompute import COLUMNS, arrived
 from gateway.settings import Settings
 
 SERVICES = catalogue()
@@ -119,3 +122,56 @@ async def test_what_arrives_while_everybody_is_computed_stays(
             )
         )
         assert numbers.all() == []
+
+
+def first_rows(who: UUID) -> Rows:
+    """Make the first status of a person as the computation of everybody writes it."""
+    row = {
+        **dict.fromkeys(("populations", "categories", "applicable", "concurrent", "services"), "{}"),
+        **{"unit": str(who), "kind": "person", "number": "1", "because": "everybody", "digest": "0" * 32},
+        **{"at": noon(START).isoformat(), "day": START.isoformat()},
+    }
+    return Rows(["\t".join(row.get(name, "") for name in COLUMNS)], True)
+
+
+async def test_whoever_is_computed_by_two_at_once_for_the_first_time_keeps_both(database: Database) -> None:
+    random = Random(4)
+    async with database.transaction() as connection:
+        units = await populate(connection, random, 1)
+    [who] = units["person"]
+
+    async def arrive() -> None:
+        async with database.transaction() as connection:
+            await arrived(connection, SERVICES, persons=[who], at=noon(START), because="arrival")
+
+    waits = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with connect(database.url) as writer:
+        with writer.transaction():
+            assert _write(writer, first_rows(who)) == 1
+            arriving = asyncio.create_task(arrive())
+            async with database.connection() as connection:
+                while not await connection.scalar(waits):
+                    assert not arriving.done()
+                    await connection.rollback()
+        await arriving
+    async with database.transaction() as connection:
+        query = "SELECT number, because FROM siis.{} WHERE unit = :who"
+        found = [
+            tuple((await connection.execute(text(query.format(table)), {"who": who})).one())
+            for table in ("status_past", "status")
+        ]
+    assert found == [(1, "everybody"), (2, "arrival")]
+
+
+async def test_a_newer_status_is_not_replaced_by_rows_of_before(database: Database) -> None:
+    random = Random(5)
+    async with database.transaction() as connection:
+        units = await populate(connection, random, 1)
+        await arrived(connection, SERVICES, persons=units["person"], at=noon(START), because="arrival")
+        before = await stored(connection)
+    [who] = units["person"]
+    assert write(database.url, first_rows(who)) == 0
+    async with database.transaction() as connection:
+        assert await stored(connection) == before
