@@ -55,12 +55,14 @@ class Done:
     replayed: bool
 
 
-async def remembered(connection: AsyncConnection, command: Command) -> Done | None:
+async def remembered(connection: AsyncConnection, command: Command, *, lock: bool = True) -> Done | None:
     """Return the earlier answer to the same command, or None; raises Conflict when its key had another body.
 
-    Takes a lock on the key until the transaction ends, so two commands with one key run one after the other.
+    Takes a lock on the key until the transaction ends, so two commands with one key run one after the other. Without
+    the lock the later of two fails at :func:`remember`, if not before, and whoever asked so tries once more.
     """
-    await _LOCK_KEY.run(connection, {"name": f"{command.client_id}\x1f{command.key}"})
+    if lock:
+        await _LOCK_KEY.run(connection, {"name": f"{command.client_id}\x1f{command.key}"})
     found = await _REMEMBERED.run(connection, {"client": command.client_id, "key": command.key})
     row = await found.fetchone()
     if row is None:

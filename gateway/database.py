@@ -88,7 +88,7 @@ class Prepared:
             # Otherwise its commit would know of nothing to commit.
             await connection.begin()
         driver = await driver_connection(connection)
-        return await driver.execute(self._text, {**self._fixed, **self._given(values)}, binary=True)
+        return await driver.execute(self._text, {**self._fixed, **self._given(values)}, prepare=True, binary=True)
 
 
 def sqlalchemy_url(url: str) -> str:

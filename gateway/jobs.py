@@ -42,7 +42,7 @@ async def defer_delivery(connection: AsyncConnection, referral_id: UUID, after: 
     Those of one referral run one at a time.
     """
     driver = await driver_connection(connection)
-    await driver.execute(_DEFER, (after, referral_id))
+    await driver.execute(_DEFER, (after, referral_id), prepare=True)
 
 
 async def defer_recall(connection: AsyncConnection, referral_id: UUID) -> None:

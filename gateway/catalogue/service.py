@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field, replace
 
@@ -69,6 +70,7 @@ class Catalogue:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._held = _Held()
+        self._reading = asyncio.Lock()
 
     async def services(self) -> dict[str, Service]:
         """Return the active services by code."""
@@ -102,7 +104,12 @@ class Catalogue:
         return (await self._fresh()).items
 
     async def _fresh(self) -> _Held:
-        if time.monotonic() >= self._held.until:
+        if time.monotonic() < self._held.until:
+            return self._held
+        # Who come at the same moment wait for one reading.
+        async with self._reading:
+            if time.monotonic() < self._held.until:
+                return self._held
             async with self._database.connection() as connection:
                 current, version = await services(connection), await store.version(connection)
                 items = self._held.items if version == self._held.version else await store.current(connection)

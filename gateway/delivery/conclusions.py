@@ -6,15 +6,21 @@ referral was erased, changes nothing any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 import structlog
 from sqlalchemy import select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.models import AlreadyTaken, Taken
+from audit.errors import AuditError
 from audit.models import Entry, Outcome
 from audit.service import AuditLog
 from consent.models import Decision, Request
@@ -33,6 +39,28 @@ from gateway.referrals.outbox_tables import message
 from gateway.vault import Vault
 
 _log = structlog.get_logger(__name__)
+# So many transactions at once, so that no round trip is waited for by all, each of so many messages at most.
+_TURNS, _GROUP = 4, 32
+
+
+@dataclass(slots=True, eq=False)
+class _Sent:
+    """A message that its recipient has; ``tried``: to record it together with others."""
+
+    job: Job
+    found: Material
+    outcome: Taken | AlreadyTaken
+    protocol: str
+    tried: bool = False
+    recorded: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """What waits to be recorded by whoever has the lock next."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: list[_Sent] = field(default_factory=list)
 
 
 class Conclusions:
@@ -50,47 +78,75 @@ class Conclusions:
     ) -> None:
         self._database, self._vault, self._audit, self._policies = database, vault, audit, policies
         self._plan, self._now = plan, now
+        self._turns = [_Turn() for _ in range(_TURNS)]
 
     async def transmitted(self, job: Job, found: Material, outcome: Taken | AlreadyTaken, protocol: str) -> None:
-        """Conclude that the recipient has the message."""
-        async with self._database.transaction() as connection:
-            locked = await self._still(connection, job, found, also="transmitted")
-            if locked is None:
+        """Conclude that the recipient has the message.
+
+        Those who wait for it at the same moment share one transaction; where it fails, each has one of its own.
+        """
+        mine, turn = _Sent(job, found, outcome, protocol), self._turns[job.id % _TURNS]
+        turn.waiting.append(mine)
+        async with turn.lock:
+            if mine.recorded:
                 return
-            at = self._now()
-            # A reply may have overtaken this record: then the state has moved on already and only the note is left.
-            moves = found.further is None and locked.state == states.CREATED
-            entry = self._entry(
-                "referral.transmitted",
-                "done",
-                at,
-                locked,
-                found,
-                {
-                    "outcome": type(outcome).__name__,
-                    "state_before": locked.state,
-                    "state_after": states.TRANSITIONS[(locked.state, "send")] if moves else locked.state,
-                    **evidence.told(outcome.provenance, protocol),
-                    # Of the whole delivery; one attempt's own calls are no matter of the log.
-                    "attempts": found.attempts + 1,
-                },
-            )
-            await self._audit.stage(connection, entry)
-            after = await store.add_event(
-                connection,
-                self._vault,
-                locked,
-                "send" if moves else "transmitted",
-                actor=locked.requester,
-                at=at,
-                facts=_facts(found, already=isinstance(outcome, AlreadyTaken)),
-                entry_id=entry.id,
-            )
-            values: dict[str, Any] = {} if not moves else milestones("send", after, at)
-            if found.further is None:
-                values["recipient_reference"] = outcome.reference or None
-            await self._settle(connection, found, at, "transmitted", None, **values)
-            await queue.conclude(connection, job)
+            group = [mine] if mine.tried else turn.waiting[:_GROUP]
+            turn.waiting = [each for each in turn.waiting if each not in group]
+            for each in group:
+                each.tried = True
+            if len(group) > 1:
+                with contextlib.suppress(AuditError, SQLAlchemyError, psycopg.Error, OSError):
+                    await self._record(group)
+            if not mine.recorded:
+                await self._record([mine])
+
+    async def _record(self, group: Sequence[_Sent]) -> None:
+        async with self._database.transaction() as connection:
+            # A part before its whole, as whoever closes the last part locks them.
+            for sent in sorted(group, key=lambda each: each.found.referral.id, reverse=True):
+                await self._transmitted(connection, sent)
+        for sent in group:
+            sent.recorded = True
+
+    async def _transmitted(self, connection: AsyncConnection, sent: _Sent) -> None:
+        job, found, outcome = sent.job, sent.found, sent.outcome
+        locked = await self._still(connection, job, found, also="transmitted")
+        if locked is None:
+            return
+        at = self._now()
+        # A reply may have overtaken this record: then the state has moved on already and only the note is left.
+        moves = found.further is None and locked.state == states.CREATED
+        entry = self._entry(
+            "referral.transmitted",
+            "done",
+            at,
+            locked,
+            found,
+            {
+                "outcome": type(outcome).__name__,
+                "state_before": locked.state,
+                "state_after": states.TRANSITIONS[(locked.state, "send")] if moves else locked.state,
+                **evidence.told(outcome.provenance, sent.protocol),
+                # Of the whole delivery; one attempt's own calls are no matter of the log.
+                "attempts": found.attempts + 1,
+            },
+        )
+        await self._audit.stage(connection, entry)
+        after = await store.add_event(
+            connection,
+            self._vault,
+            locked,
+            "send" if moves else "transmitted",
+            actor=locked.requester,
+            at=at,
+            facts=_facts(found, already=isinstance(outcome, AlreadyTaken)),
+            entry_id=entry.id,
+        )
+        values: dict[str, Any] = {} if not moves else milestones("send", after, at)
+        if found.further is None:
+            values["recipient_reference"] = outcome.reference or None
+        await self._settle(connection, found, at, "transmitted", None, **values)
+        await queue.conclude(connection, job)
 
     async def failed(
         self,

@@ -29,8 +29,8 @@ from gateway.delivery.tables import lane
 
 _log = structlog.get_logger(__name__)
 HEARTBEAT_S = 2.0
-_LOOK_S, _PAUSE_S, _KEEP_S, _LAST_S = 0.5, 0.02, 15.0, 30.0
-_ARRIVAL = "LISTEN procrastinate_any_queue_v1"
+# Nobody is notified of what arrives: the commits that did it would wait for one another, down to the disk.
+_LOOK_S, _PAUSE_S, _KEEP_S, _LAST_S = 0.2, 0.02, 15.0, 30.0
 # Trouble of ours, as a database away, passes soon; after a defect somebody has to look first.
 _TROUBLE_WAIT, _DEFECT_WAIT = timedelta(seconds=2), timedelta(minutes=5)
 _Driver = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -54,13 +54,12 @@ class Courier:
         Raises psycopg's or the job library's errors when the database goes away; what was under way is then taken
         again by whoever finds that this worker says nothing any more.
         """
-        async with await self._connect() as driver, await self._connect() as ears:
+        async with await self._connect() as driver:
             worker_id = await self._app.job_manager.register_worker()
             keeping = asyncio.create_task(self._keep(worker_id))
-            hearing = asyncio.create_task(self._hear(ears))
             taking = asyncio.create_task(self._take_on(driver, worker_id, stop))
             stopped = asyncio.create_task(stop.wait())
-            tasks = (keeping, hearing, taking, stopped)
+            tasks = (keeping, taking, stopped)
             try:
                 done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done - {stopped}:
@@ -116,11 +115,6 @@ class Courier:
         if self._running:
             await asyncio.wait(self._running, timeout=_LAST_S)
         await self._put_away(driver)
-
-    async def _hear(self, ears: _Driver) -> None:
-        await ears.execute(_ARRIVAL)
-        async for _arrival in ears.notifies():
-            self._wake.set()
 
     async def _keep(self, worker_id: int) -> None:
         """Say that this worker lives, add up what it did, and look at the lanes now and then."""

@@ -84,7 +84,7 @@ async def conclude(connection: AsyncConnection, job: Job) -> None:
     """End a job in the transaction that concludes its message, or let it go on with the referral's next message."""
     driver = await driver_connection(connection)
     values = {"job": job.id, "referral": job.referral_id}
-    if (await driver.execute(_DONE, values)).rowcount == 0:
+    if (await driver.execute(_DONE, values, prepare=True)).rowcount == 0:
         await again(driver, job, None)
 
 

@@ -53,8 +53,9 @@ async def create(desk: Desk, caller: Caller, command: Command, new: NewReferral)
     """Accept a referral: 201 and a receipt, or BadRequest, Denied, NotFound, Conflict; nothing in between."""
     try:
         return await _create(desk, caller, command, new)
-    except (IntegrityError, psycopg.IntegrityError):
-        # Somebody else registered the same person or number meanwhile: now it is there to be found.
+    except (IntegrityError, psycopg.IntegrityError, errors.Conflict):
+        # Somebody else registered the same person or number meanwhile, or the same command came twice at once: now it
+        # is there to be found.
         return await _create(desk, caller, command, new)
 
 
@@ -165,7 +166,7 @@ async def _create(desk: Desk, caller: Caller, command: Command, new: NewReferral
     who, facts = await _subject(desk, known_as)
     decided = await decide_on(desk, caller, new, facts)
     async with desk.database.transaction() as connection:
-        earlier = await remembered(connection, command)
+        earlier = await remembered(connection, command, lock=False)
         if earlier is not None:
             return earlier
         if decided.decision.permit is not None:
