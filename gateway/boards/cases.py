@@ -23,7 +23,7 @@ from gateway.boards.tables import case_barrier, case_file, case_note, case_task
 from gateway.catalogue.service import institutions
 from gateway.clock import local_day
 from gateway.commands import Command, Done
-from gateway.governance.people import Desk
+from gateway.governance.people import Desk, Named
 from gateway.referrals import store as referrals
 from gateway.referrals.models import Referral
 from gateway.referrals.nominal import PRIORITY_TRACK, is_overdue
@@ -192,6 +192,9 @@ class Cases(Desk):
             select(*_REFERRAL).where(referral.c.case_id == current.id).order_by(referral.c.id)
         )
         held = [Referral(**row._mapping) for row in rows]
+        # Of a household: somebody in it may have been protected since, whose referrals look as if they were not there.
+        known = {each: await self._knows(connection, caller, each, at) for each in {each.person_id for each in held}}
+        held = [each for each in held if known[each.person_id]]
         if current.board not in await self._boards(connection, caller):
             # Who keeps the case without a seat there sees the referrals that are its own, as everywhere.
             held = [each for each in held if caller.institution in (each.requester, each.recipient)]
@@ -246,6 +249,10 @@ class Cases(Desk):
             ],
         }
 
+    async def _knows(self, connection: AsyncConnection, caller: Caller, subject: UUID, at: datetime) -> bool:
+        """Say whether a caller may know of a person now, by our id."""
+        return await self.shown(connection, caller, Named("siis", str(subject)), at) is not None
+
     async def _add_referral(self, step: _Step) -> dict[str, Any]:
         current = await self._referral(step.connection, step.caller, _number(step.asked, "referral"))
         if not await _same_home(step.connection, current.person_id, step.current.person_id):
@@ -288,9 +295,11 @@ class Cases(Desk):
         if code not in known:
             raise errors.BadRequest("unknown-code", pointer="/barrier", allowed=sorted(known))
         of = _number(step.asked, "referral") if "referral" in step.asked else None
-        held = select(referral.c.id).where(referral.c.id == of, referral.c.case_id == step.current.id)
-        if of is not None and await step.connection.scalar(held) is None:
-            raise errors.NotFound("not-found")
+        held = select(referral.c.person_id).where(referral.c.id == of, referral.c.case_id == step.current.id)
+        if of is not None:
+            whose = await step.connection.scalar(held)
+            if whose is None or not await self._knows(step.connection, step.caller, whose, step.at):
+                raise errors.NotFound("not-found")
         await step.connection.execute(
             insert(case_barrier).values(
                 id=barrier,

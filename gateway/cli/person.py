@@ -83,6 +83,24 @@ def show(
     screen().print(table)
 
 
+@app.command(
+    "stand-ins",
+    help=_(
+        "Mostrar a quién registró una ficha en lugar de una persona protegida de quien la envió; queda en el registro."
+    ),
+)
+def stand_ins(as_json: Json = False) -> None:
+    """List who stands in for somebody protected; merging the two is what decides."""
+    rows: list[dict[str, Any]] = _at_desk(lambda desk: desk.stand_ins(None)).shown
+    if as_json:
+        typer.echo(json_line(rows))
+        return
+    table = Table(_("Persona"), _("En su lugar"), _("Ficha"), _("Cuándo"))
+    for row in rows:
+        table.add_row(row["person"], row["stand_in"], row["form"], row["at"][:16])
+    screen().print(table)
+
+
 def _named(text: str) -> Named:
     system, colon, value = text.rpartition(":")
     if not colon:

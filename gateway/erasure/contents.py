@@ -247,6 +247,7 @@ _STEPS: tuple[tuple[str, str], ...] = (
     ),
     ("wards", "UPDATE siis.person SET guardian_id = NULL WHERE guardian_id = :person"),
     ("registers", "DELETE FROM siis.register_row WHERE subject = ANY(:indexes)"),
+    ("identifiers", "DELETE FROM siis.stand_in WHERE :person IN (person_id, subject)"),
     ("identifiers", "DELETE FROM siis.person_identifier WHERE person_id = :person"),
     (
         "person",
@@ -269,7 +270,7 @@ _CHANGED = re.compile(r"(?:UPDATE|DELETE FROM)\s+([a-z]+\.[a-z_]+)")
 class Whom(NamedTuple):
     """The person to erase: internal id, and the identifiers known while there are any.
 
-    ``absorbed`` are the ids of those found to be them, who are erased with them.
+    ``absorbed`` are the ids of those found to be them and of those who stand in for them, who are erased with them.
     """
 
     id: UUID

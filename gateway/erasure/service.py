@@ -27,6 +27,7 @@ from gateway.erasure.contents import Whom, changed, empty
 from gateway.erasure.orders import require_norm, years_after
 from gateway.governance.people import Named
 from gateway.registry import service as registry
+from gateway.registry import stand_ins
 from gateway.registry.merging import same_persons
 from gateway.vault import Vault
 from schemas.codes import code_list, require_code
@@ -138,8 +139,9 @@ class Erasures:
         details = await registry.person_details(connection, self._vault, who.id)
         if details is None:
             raise errors.NotFound("not-found")
-        _own, *absorbed = await same_persons(connection, who.id)
-        return Whom(who.id, details.identifiers, tuple(absorbed))
+        same = await same_persons(connection, who.id)
+        others = (*same[1:], *await stand_ins.behind(connection, same))
+        return Whom(who.id, details.identifiers, others)
 
     async def _retained_until(self, connection: AsyncConnection, whom: Whom) -> date | None:
         found = [await newest_entry(connection, each, _EXCHANGES) for each in whom.ids]

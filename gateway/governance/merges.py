@@ -19,7 +19,7 @@ from gateway.catalogue.service import Catalogue
 from gateway.commands import Command, Done
 from gateway.governance.people import Desk, Looked, Named
 from gateway.governance.service import Governance, Work
-from gateway.registry import merging
+from gateway.registry import merging, stand_ins
 from gateway.registry import service as registry
 from gateway.registry.merging import Finding, NotMergeable
 from gateway.registry.tables import person_identifier
@@ -109,6 +109,24 @@ class Merges(Desk):
             return who.id, {"merges": len(history)}, shown
 
         return await self.look(caller, MERGE, "person.read", read)
+
+    async def stand_ins(self, caller: Caller | None) -> Looked:
+        """Show who stands in for somebody protected, until both are merged; raises Denied."""
+
+        async def read(connection: AsyncConnection, _at: datetime) -> tuple[UUID | None, dict[str, Any], Any]:
+            _only_coordinator(caller)
+            rows = [
+                {
+                    "person": str(each.subject),
+                    "stand_in": str(each.person_id),
+                    "form": str(each.form_id),
+                    "at": each.at.isoformat(),
+                }
+                for each in await stand_ins.undecided(connection)
+            ]
+            return None, {"rows": len(rows)}, rows
+
+        return await self.look(caller, MERGE, "person.stand_ins_read", read)
 
     async def _under_own(self, connection: AsyncConnection, named: Named) -> UUID:
         """Return the id under which an identifier was registered, whoever that one was found to be."""

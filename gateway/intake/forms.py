@@ -29,12 +29,13 @@ from gateway.governance.service import Governance
 from gateway.intake import tables
 from gateway.intake.forms_reading import INSTRUMENTS, Form, Member, read_form
 from gateway.intake.forms_wording import mistake
-from gateway.registry import households, recompute
+from gateway.registry import households, recompute, stand_ins
 from gateway.registry import service as registry
 from gateway.registry.communities import found_community
 from gateway.registry.local_ids import LOCAL, new_local_id, spoken
 from gateway.registry.models import NewPerson
 from gateway.registry.observations import Origin, Unit, observe
+from gateway.registry.stand_ins import StandIn
 from gateway.vault import Vault
 from schemas.ids import uuid7
 
@@ -55,8 +56,8 @@ class Forms(Desk):
     ) -> Done:
         """Take a form that follows its schema, of an institution; the answer has the ids of all that it is about.
 
-        Raises Invalid with every mistake, Conflict for a number that the institution gave before, Denied, and NotFound
-        where one of the members is nobody to the caller.
+        Raises Invalid with every mistake, Conflict for a number that the institution gave before, and Denied. A member
+        of whom the caller may not know is registered as anybody unknown is (``registry/stand_ins.py``).
         """
         try:
             done = await self._record(caller, message, institution, command)
@@ -148,14 +149,17 @@ class _Taking:
         }
 
     async def _known(self, member: Member) -> UUID | None:
-        """Return who a member is, None for somebody to register; raises NotFound for somebody closed to the caller."""
-        who = None
+        """Return who a member is, None for somebody to register.
+
+        Somebody closed to the caller is anybody unknown: found again is who was registered under their identifier.
+        """
         if member.identifier is not None:
             system, value = member.identifier
-            who = await self._desk.find(self._connection, Named(system, value), self._caller)
+            who = await self._desk.shown(self._connection, self._caller, Named(system, value), self._at)
             if who is not None:
-                await self._desk.known(self._connection, self._caller, who.id, self._at)
                 return who.id
+            if (other := await stand_ins.find(self._connection, self._desk.vault, system, value)) is not None:
+                return other
             if system in _OURS:
                 self._mistakes.append(mistake("unknown-person", f"{member.pointer}/identifier/value"))
         for name in ("given_names", "surnames"):
@@ -186,11 +190,16 @@ class _Taking:
         """Register who is not known; without a cédula they get a number of ours. Return everybody in their order."""
         persons: list[UUID] = []
         new: list[NewPerson] = []
+        standing: list[tuple[StandIn, tuple[str, str]]] = []
         for member, person in zip(self._form.members, known, strict=True):
             persons.append(uuid7() if person is None else person)
             if person is None:
                 own = () if member.identifier is None else (member.identifier,)
                 local = () if own and own[0][0] == "cedula" else ((LOCAL, new_local_id()),)
+                closed = await self._closed(member)
+                if closed is not None and member.identifier is not None:
+                    standing.append((StandIn(persons[-1], closed, self._id, self._at), member.identifier))
+                    own = ()
                 new.append(
                     NewPerson(
                         id=persons[-1],
@@ -201,7 +210,16 @@ class _Taking:
                 )
         if new:
             await registry.register(self._connection, self._desk.vault, new)
+        for each, identifier in standing:
+            await stand_ins.keep(self._connection, self._desk.vault, each, *identifier)
         return persons
+
+    async def _closed(self, member: Member) -> UUID | None:
+        """Return who has the identifier of somebody to register: a person of whom the caller may not know."""
+        if member.identifier is None:
+            return None
+        who = await self._desk.find(self._connection, Named(*member.identifier), self._caller)
+        return None if who is None else who.id
 
     def _said(
         self, persons: Sequence[UUID], household: UUID | None, community: UUID

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import null, select, text
+from sqlalchemy import func, null, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.referrals.models import Claimable, Line, Referral
 from gateway.referrals.states import TERMINAL
 from gateway.referrals.tables import referral
+from gateway.registry.tables import person
 
-#: The delivery of what its recipient may not have, and does not learn of.
-WITHHELD = "withheld"
+#: The delivery of what its recipient has, and of what it may not have and does not learn of.
+TRANSMITTED, WITHHELD = "transmitted", "withheld"
 
-_other = referral.alias("other")
+_other, _mine, _absorbed = referral.alias("other"), person.alias("mine"), person.alias("absorbed")
+_ROOT = func.coalesce(_mine.c.merged_into, _mine.c.id)
+# Whom the person of a referral was found to be, and everybody found to be them; a union, for each its index.
+_SAME_PERSONS = union_all(
+    select(_ROOT).where(_mine.c.id == referral.c.person_id).correlate(referral),
+    select(_absorbed.c.id)
+    .where(_mine.c.id == referral.c.person_id, _absorbed.c.merged_into == _ROOT)
+    .correlate(referral),
+)
 # One rule for what is told of one referral and in lists.
 _REPEATS = (
     select(_other.c.id)
     .where(
-        _other.c.person_id == referral.c.person_id,
+        _other.c.person_id.in_(_SAME_PERSONS),
         _other.c.service == referral.c.service,
         _other.c.recipient == referral.c.recipient,
         _other.c.id < referral.c.id,
@@ -62,6 +71,15 @@ async def claimable(
     rows = await connection.execute(query.order_by(referral.c.id).limit(limit))
     mine = frozenset(services)
     return [Claimable(row.id, tuple(code for code in row.candidates if code in mine), *row[2:]) for row in rows]
+
+
+async def untransmitted(connection: AsyncConnection, ids: Collection[UUID]) -> list[Referral]:
+    """Return those of these referrals that were not transmitted to their recipient."""
+    columns = (referral.c[name] for name in Referral.__dataclass_fields__)
+    rows = await connection.execute(
+        select(*columns).where(referral.c.id.in_(list(ids)), referral.c.delivery != TRANSMITTED)
+    )
+    return [Referral(**row._mapping) for row in rows]
 
 
 async def lines(

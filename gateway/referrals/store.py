@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     select,
     text,
     true,
@@ -38,7 +39,7 @@ from gateway.referrals.models import Part, Referral, ReferralEvent
 from gateway.referrals.states import TRANSITIONS
 from gateway.referrals.tables import ALONE, HELD, referral, referral_event
 from gateway.registry.recompute import GAP_SINCE
-from gateway.registry.tables import household
+from gateway.registry.tables import household, person
 from gateway.vault import Vault
 from schemas.ids import uuid7
 
@@ -48,6 +49,24 @@ _COLUMNS = tuple(referral.c[name] for name in Referral.__dataclass_fields__)
 _LOCK_SERVICE = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 5120))")
 _HOME = bindparam("home", type_=Uuid)
 _POOR = select(household.c.attributes.contains({"poverty": True})).where(household.c.id == _HOME).scalar_subquery()
+# Whoever was found to be the person may have one of an id of theirs, which no index compares.
+_made = {name: literal_column(f"siis.referral.{name}", column.type) for name, column in referral.c.items()}
+_absorbed, _theirs = person.alias("absorbed"), referral.alias("theirs")
+_EQUAL_OF_THEIRS = (
+    select(_theirs.c.id)
+    .join(_absorbed, _theirs.c.person_id == _absorbed.c.id)
+    .where(
+        _absorbed.c.merged_into == _made["person_id"],
+        _theirs.c.service == _made["service"],
+        _theirs.c.requester == _made["requester"],
+        # Names without a table are those of the inner one.
+        text(ALONE),
+        ~_made["additional"],
+    )
+    .order_by(_theirs.c.id)
+    .limit(1)
+    .scalar_subquery()
+)
 _CREATE = (
     upsert(referral)
     .values(
@@ -60,7 +79,7 @@ _CREATE = (
     .on_conflict_do_nothing(
         index_elements=[referral.c.person_id, referral.c.service, referral.c.requester], index_where=text(ALONE)
     )
-    .returning(*_COLUMNS)
+    .returning(*_COLUMNS, _EQUAL_OF_THEIRS)
 )
 _NEW = {
     name: bindparam(f"new_{name}", type_=column.type)
@@ -149,7 +168,10 @@ async def create(
             # It was closed in between: then the sender just sends again.
             raise errors.Conflict("already-referred")
         raise errors.Conflict("already-referred", referral=str(earlier))
-    return Referral(*row)
+    *columns, equal = row
+    if equal is not None:
+        raise errors.Conflict("already-referred", referral=str(equal))
+    return Referral(*columns)
 
 
 @lru_cache

@@ -92,6 +92,18 @@ person_merge = Table(
     CheckConstraint("(undoes IS NULL) = (given IS NOT NULL)", name="person_merge_given"),
 )
 
+# Who is named by somebody who may not know of them is registered once more, under the same identifier.
+stand_in = Table(
+    "stand_in",
+    metadata,
+    Column("system", Text, primary_key=True, comment="of the identifier by which it is found"),
+    Column("blind_index", LargeBinary, primary_key=True),
+    Column("person_id", Uuid, ForeignKey(person.c.id), nullable=False, unique=True),
+    Column("subject", Uuid, ForeignKey(person.c.id), nullable=False, index=True, comment="whom the form meant"),
+    Column("form_id", Uuid, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+
 fact = Table(
     "fact",
     metadata,

@@ -21,7 +21,7 @@ from gateway.registry.query import OwnStore, PersonQuery
 DATASET = "trajectory"
 _EVENTS = ("trajectory.released", "trajectory.denied", "trajectory.stopped")
 # What moves nothing (an attempt, a reminder) is no step; who was found to be the same person counts as one. Of the
-# whole only its own recipient knows, and of what was withheld its recipient does not.
+# whole only its own recipient knows, and of what was not transmitted to it its recipient does not.
 _STEPS = text("""
 WITH RECURSIVE same AS (
     SELECT CAST(:person AS uuid) AS id
@@ -34,7 +34,7 @@ SELECT e.at, e.occurred_on, e.type, e.state_after, e.synthesised, e.actor, e.fac
     r.requester, r.recipient
 FROM siis.referral AS r JOIN siis.referral_event AS e ON e.referral_id = r.id
 WHERE r.person_id IN (SELECT id FROM same) AND (e.state_after <> e.state_before OR e.type = 'create')
-    AND (CAST(:party AS text) IS NULL OR r.requester = :party OR (r.recipient = :party AND r.delivery <> 'withheld'))
+    AND (CAST(:party AS text) IS NULL OR r.requester = :party OR (r.recipient = :party AND r.delivery = 'transmitted'))
 ORDER BY e.at, r.id, e.number
 """)
 

@@ -202,7 +202,8 @@ async def shown(place: Territory, case: UUID, caller: Caller | None = None) -> d
     return (await place.cases.read(caller or someone("UTGS"), case))[0]
 
 
-async def test_a_case_holds_the_referrals_of_a_household_with_tasks_barriers_and_notes(place: Territory) -> None:
+async def of_a_home(place: Territory) -> tuple[UUID, UUID, UUID, UUID]:
+    """Open a case of a mother, with a referral of hers and one of her child's; return the three and the child."""
     home, mother, child = uuid7(), uuid7(), uuid7()
     async with place.runtime.database.transaction() as connection:
         await connection.execute(insert(household).values(id=home, attributes={}))
@@ -214,6 +215,11 @@ async def test_a_case_holds_the_referrals_of_a_household_with_tasks_barriers_and
     case, first = await opened(place, person=mother)
     second = await place.tracked(person=child, service="tekopora")
     await step(place, case, step="add_referral", referral=str(second))
+    return case, first, second, child
+
+
+async def test_a_case_holds_the_referrals_of_a_household_with_tasks_barriers_and_notes(place: Territory) -> None:
+    case, first, second, _child = await of_a_home(place)
     tomorrow = (place.desk.at + timedelta(days=1)).date().isoformat()
     told = await step(place, case, step="add_task", institution="MDS", due_on=tomorrow, text="Llevar a Ña Eme")
     await step(place, case, step="finish_task", task=told["task"])
@@ -258,6 +264,22 @@ async def test_a_protected_person_has_no_case_to_look_at(place: Territory) -> No
     await place.protect(person, "sealed")
     with pytest.raises(errors.NotFound):
         await shown(place, case, await member(place, HERE))
+
+
+@pytest.mark.parametrize("kind", ["sealed", "court-order", "aggressor"])
+async def test_whoever_of_a_household_is_protected_later_is_no_more_in_its_case(place: Territory, kind: str) -> None:
+    case, first, second, child = await of_a_home(place)
+    sits, barrier = await member(place, HERE, "MEC"), {"step": "add_barrier", "barrier": "distance"}
+    await step(place, case, sits, **barrier, referral=str(second))
+    assert [each["id"] for each in (await shown(place, case, sits))["referrals"]] == [str(first), str(second)]
+    await place.protect(child, kind, "MEC" if kind == "aggressor" else "")
+    whole = await shown(place, case, sits)
+    assert str(second) not in str(whole)
+    assert [each["id"] for each in whole["referrals"]] == [str(first)]
+    assert [each["barrier"] for each in whole["barriers"]] == ["distance"]
+    # Nor does a step say that it is there.
+    with pytest.raises(errors.NotFound):
+        await step(place, case, sits, **barrier, referral=str(second))
 
 
 @pytest.mark.parametrize("refused", ["plain", "held", "no-board", "stranger", "another-household"])

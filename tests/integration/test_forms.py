@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -20,6 +21,7 @@ from gateway import errors
 from gateway.cli.form import app
 from gateway.database import Database
 from gateway.erasure.service import Erasures, Order
+from gateway.governance.merges import Merges
 from gateway.governance.people import Named
 from gateway.intake.forms import Forms
 from gateway.intake.forms_facts import FactReports
@@ -201,12 +203,106 @@ async def test_a_command_is_done_once_and_only_for_a_role_that_may(office: Offic
     assert (again.replayed, again.answer) == (True, done.answer)
     with pytest.raises(errors.Denied):
         await desk.record(replace(OPERATOR, roles=frozenset({"auditor"})), message, institution="MTESS")
-    async with office.context.database.transaction() as connection:
-        await people.set_flag(connection, UUID(ids(done.answer)[0]), "sealed", at=office.at, reference="r")
-    with pytest.raises(errors.NotFound):
-        await desk.record(OPERATOR, form(member(number, moved=True)), institution="MTESS")
-    assert len(await told_of(office, ids(done.answer)[0])) == 4
     assert MACHINE.institution is None
+
+
+# Persons of whom the sender may not know
+
+
+async def protect(office: Office, person: str, kind: str) -> None:
+    target = "MTESS" if kind == "aggressor" else ""
+    async with office.context.database.transaction() as connection:
+        await people.set_flag(connection, UUID(person), kind, target=target, at=office.at, reference="r")
+
+
+async def protected(office: Office, kind: str) -> tuple[str, str, str]:
+    """Return the cédula and number of a mother whom MTESS may not know of, and the cédula of the son she lives with."""
+    mother, son = cedula(), cedula()
+    [person, _son] = ids(await record(office, form(member(mother), member(son, birth_date="2012-01-01"))))
+    await protect(office, person, kind)
+    return mother, person, son
+
+
+async def sent(office: Office, message: dict[str, Any], numbers: dict[str, str]) -> Any:
+    """Send a form as MTESS; return what it learns, ids by the order in which they came up."""
+    desk = Forms(office.governance, office.context.vault)
+    try:
+        answer = (await desk.record(OPERATOR, message, institution="MTESS")).answer
+    except errors.Invalid as refused:
+        return [(each.pointer, each.rule) for each in refused.mistakes]
+    except errors.NotFound:
+        return "not-found"
+    for found in (answer["form"], answer["household"], *ids(answer)):
+        numbers.setdefault(found, f"#{len(numbers)}")
+    del answer["receipt"]
+    for each in answer["persons"]:
+        each["local_id"] = "local_id" in each
+    text = json.dumps(answer)
+    for number, name in numbers.items():
+        text = text.replace(number, name)
+    return json.loads(text)
+
+
+@pytest.mark.parametrize("kind", ["sealed", "court-order", "aggressor"])
+async def test_no_answer_to_a_form_tells_a_protected_person_from_somebody_unknown(office: Office, kind: str) -> None:
+    mother, person, son = await protected(office, kind)
+    number, stored = cedula(), await rows_about(office, person)
+    told: dict[str, list[Any]] = {}
+    for who, child in ((mother, son), (number, (await protected(office, kind))[2])):
+        local, numbers, named = f"local-{who}", dict[str, str](), {"identifier": {"system": "cedula", "value": who}}
+        first = form(member(who, characteristics={"pregnant": True}), member(), number=local)
+        told[who] = [
+            await sent(office, form(named), numbers),
+            await sent(office, form(member(who), member(child)), numbers),
+            await sent(office, first, numbers),
+            await sent(office, form(named | {"moved": True}), numbers),
+            await sent(office, form(member(child, moved=True), named, observed_on="2026-11-21"), numbers),
+            await sent(office, form(member(who, moved=True), member(child, moved=True)), numbers),
+        ]
+    assert told[mother] == told[number]
+    assert [isinstance(each, dict) for each in told[mother]] == [False, False, True, True, True, True]
+    # Of the protected person nothing was changed, and what was said of them stands elsewhere.
+    assert await rows_about(office, person) == stored
+    assert (await who_is(office, mother)).id == UUID(person)
+
+
+async def rows_about(office: Office, person: str) -> list[Any]:
+    found = []
+    for query in (
+        "SELECT * FROM siis.person WHERE id = %s",
+        "SELECT * FROM siis.person_identifier WHERE person_id = %s ORDER BY id",
+        "SELECT * FROM siis.observation WHERE person_id = %s ORDER BY id",
+        "SELECT * FROM siis.fact WHERE person_id = %s ORDER BY id",
+        "SELECT * FROM siis.status WHERE unit = %s",
+    ):
+        found.append(await office.rows(query, UUID(person)))
+    return found
+
+
+async def who_is(office: Office, number: str) -> PersonRef:
+    async with office.context.database.connection() as connection:
+        found = await registry.find_person(connection, office.context.vault, "cedula", number)
+    assert found is not None
+    return found
+
+
+async def test_who_stands_in_is_told_to_whoever_decides_and_becomes_the_person_by_being_merged(office: Office) -> None:
+    mother, person, _son = await protected(office, "sealed")
+    desk = Forms(office.governance, office.context.vault)
+    said = form(member(mother, characteristics={"disability": True}, services={"prenatal-control": True}))
+    answer = (await desk.record(OPERATOR, said, institution="MTESS")).answer
+    [other] = ids(answer)
+    merges = Merges(office.governance, office.context.vault, audit=office.context.audit)
+    mine = [row for row in (await merges.stand_ins(None)).shown if row["person"] == person]
+    assert [(row["stand_in"], row["form"]) for row in mine] == [(other, answer["form"])]
+    assert len(await office.entries("person.stand_ins_read", 1)) == 1
+    assert "disability" not in await told_of(office, person)
+    await merges.merge(None, Named("cedula", mother), Named("siis", other), reason="same-document")
+    assert (await who_is(office, mother)).attributes["disability"] is True
+    assert person not in {row["person"] for row in (await merges.stand_ins(None)).shown}
+    # Still protected: what comes next stands in anew, and reaches nobody unless it is merged as well.
+    [later] = ids((await desk.record(OPERATOR, form(member(mother)), institution="MTESS")).answer)
+    assert later not in (person, other)
 
 
 async def test_an_institution_reports_on_its_own_services_alone(office: Office) -> None:
@@ -395,3 +491,14 @@ async def test_of_an_erased_person_no_observation_number_or_text_of_a_form_is_le
     assert await office.rows("SELECT id FROM siis.observation WHERE form_id = %s", UUID(answer["form"])) == []
     [row] = await office.rows("SELECT number, texts FROM siis.form WHERE id = %s", UUID(answer["form"]))
     assert row == (None, None)
+
+
+async def test_with_a_protected_person_goes_who_stands_in_for_them(office: Office, owner: Database) -> None:
+    mother, _person, _son = await protected(office, "sealed")
+    desk = Forms(office.governance, office.context.vault)
+    [other] = ids((await desk.record(OPERATOR, form(member(mother)), institution="MTESS")).answer)
+    order = Order(ground="court-order", norm="Constitución, art. 135", ordered_by="Juzgado 3", reference="A.I. 1")
+    erasures = Erasures(owner=owner, audit=office.context.audit, vault=office.context.vault, now=lambda: office.at)
+    await erasures.erase(Named("cedula", mother), order)
+    assert await office.rows("SELECT names FROM siis.person WHERE id = %s", UUID(other)) == [(None,)]
+    assert await office.rows("SELECT 1 FROM siis.stand_in WHERE person_id = %s", UUID(other)) == []

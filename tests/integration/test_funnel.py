@@ -14,7 +14,8 @@ from funnel_world import World, naive
 from rights_office import Office
 
 from audit.models import LoggedEntry
-from consent.models import Caller
+from consent import agreements
+from consent.models import Caller, parse_agreement
 from consent.volume import Volume
 from gateway import embedded, errors
 from gateway.catalogue.service import services
@@ -325,9 +326,28 @@ async def test_a_way_through_the_network_is_a_disclosure(office: Office, world: 
     ]
     [entry] = await office.entries("trajectory.released")
     assert entry.entry_id == receipt.entry_id
+    # Under one, a recipient sees what it was sent, and of the rest not that it is there.
+    known = {each.code: each for each in agreements.demonstration_agreements()}
+    document = known["DEMO-UTGS-MSPBS-REFERRAL"].document() | {
+        "code": "WAY",
+        "status": "active",
+        "requester": "MSPBS",
+        "holder": "UTGS",
+        "datasets": {"trajectory": ["steps"]},
+        "purposes": ["service-provision"],
+        "labels": ["economic"],
+        "roles": ["system"],
+        "valid_from": (office.at - timedelta(days=9)).isoformat(),
+        "valid_to": None,
+    }
+    async with context.database.transaction() as connection:
+        await agreements.put_agreement(connection, parse_agreement(document), at=office.at)
+        await office.policies.load(connection)
+    answer, _receipt = await trajectories.query(of("MSPBS"), asked)
+    assert {step["referral"] for step in answer["steps"]} == {str(one.id)}
     # Without an agreement nothing is shown, and that is an entry as well.
     with pytest.raises(errors.Denied):
-        await trajectories.query(of("MSPBS"), asked)
+        await trajectories.query(of("MDS"), asked)
     assert len(await office.entries("trajectory.denied")) == 1
 
 

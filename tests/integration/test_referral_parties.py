@@ -16,11 +16,14 @@ from audit.models import LoggedEntry
 from audit.search import recent
 from consent import people as protection
 from gateway import embedded, errors
+from gateway.catalogue import service as catalogue
 from gateway.clock import local_day
 from gateway.commands import Done
 from gateway.delivery.recall import Recall
 from gateway.events.tables import event
+from gateway.referrals import store
 from gateway.referrals.models import Step
+from gateway.registry.merging import Finding, merge
 from gateway.settings import Settings, load_settings
 from gateway.vault import load_epochs
 
@@ -83,6 +86,41 @@ async def test_what_may_not_be_sent_is_nothing_that_its_recipient_can_read(desk:
     assert (await desk.referrals.read(caller("UTGS"), referral)).referral.id == referral
 
 
+async def received(desk: Desk, limit: int = 200) -> dict[UUID, UUID | None]:
+    """Return what the recipient's list holds from here on, page by page: the numbers, and what each repeats."""
+    found: dict[UUID, UUID | None] = {}
+    after = None
+    while True:
+        lines, receipt = await desk.referrals.listed(caller("MSPBS"), sent=False, states=(), after=after, limit=limit)
+        assert receipt.entry_id == (await newest(desk, "referral.listed")).entry_id
+        found |= {each.id: each.duplicate_of for each in lines}
+        if len(lines) < limit:
+            return found
+        after = lines[-1].id
+
+
+async def test_the_list_of_a_recipient_shows_what_it_could_read_and_nothing_that_it_may_not_be_sent(desk: Desk) -> None:
+    open_, closed = await desk.person(), await desk.person()
+    refused, first = number(await desk.refer(closed)), number(await desk.refer(open_))
+    repeated = number(await desk.refer(open_, requester="MINNA"))
+    told = await received(desk)
+    assert {refused, first, repeated} <= told.keys()
+    assert told[repeated] == first
+    sent = number(await desk.refer(closed, requester="MINNA"))
+    async with desk.runtime.database.transaction() as connection:
+        await store.change(connection, sent, delivery="transmitted")
+        await protection.set_flag(connection, closed, "aggressor", target="MSPBS", at=desk.at)
+    told = await received(desk)
+    # What it has been sent it has; of what it may not be sent it learns neither directly nor as a repetition.
+    assert refused not in told
+    assert told[sent] is None
+    assert (await desk.referrals.read(caller("MSPBS"), sent)).duplicate_of is None
+    # A page is full, whatever is left out of it.
+    assert (await received(desk, limit=1)).keys() == told.keys()
+    lines, _receipt = await desk.referrals.listed(caller("UTGS"), sent=True, states=(), after=None, limit=200)
+    assert refused in {each.id for each in lines}
+
+
 async def test_a_result_changes_the_status_and_the_next_referral_knows_since_when_the_service_is_missing(
     desk: Desk,
 ) -> None:
@@ -119,6 +157,23 @@ async def test_a_repeated_referral_is_refused_to_its_sender_with_the_number_of_t
     # The recipient alone is told that they repeat one another.
     assert (await desk.referrals.read(caller("MSPBS"), third)).duplicate_of == second
     assert (await desk.referrals.read(caller("UTGS"), third)).duplicate_of is None
+
+
+async def test_records_found_to_be_one_person_have_one_referral_and_repeat_one_another(desk: Desk) -> None:
+    who, twice = await desk.person(), await desk.person()
+    theirs, ours = number(await desk.refer(twice, requester="MINNA")), number(await desk.refer(twice))
+    known = await catalogue.Catalogue(desk.runtime.database).services()
+    finding = Finding(by="UTGS", reason="double-form", at=desk.at, confirmed=True)
+    async with desk.runtime.database.transaction() as connection:
+        await merge(connection, desk.runtime.vault, known, who, twice, finding)
+    third = number(await desk.refer(who, additional=True))
+    assert (await desk.referrals.read(caller("MSPBS"), third)).duplicate_of == theirs
+    with pytest.raises(errors.Conflict) as refused:
+        await desk.refer(who)
+    assert (refused.value.code, refused.value.told) == ("already-referred", {"referral": str(ours)})
+    # Meant beside it, it goes; and so does any once the first is closed.
+    await desk.report(ours, "decline")
+    assert (await desk.refer(who)).status == 201
 
 
 async def test_another_institutions_referral_shows_in_no_answer(desk: Desk) -> None:
