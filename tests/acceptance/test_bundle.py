@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import os
@@ -18,14 +17,12 @@ from uuid import UUID
 
 import cffi
 import cryptography
-import psycopg
 import pytest
 import pytest_asyncio
 
 from adapters.simulator.population import SimPerson
 from audit.terms import term
 from audit.verify import NotValid, check_bundle
-from gateway import embedded
 from schemas.ids import uuid7
 from tests.acceptance.bad_input import adults, entries, referring
 from tests.acceptance.command_line import Ended, Siis, run
@@ -336,8 +333,11 @@ async def test_an_existing_file_is_never_written_over(siis: Siis, made: Made, tm
 async def test_a_referral_whose_details_were_erased_still_has_its_bundle(
     house: House, siis: Siis, tmp_path: Path, bare: Callable[..., Ended]
 ) -> None:
-    referral, target = await closed(house, adults(house)[81]), tmp_path / "borrado.zip"
-    await asyncio.to_thread(erase, house, referral)
+    person, target = adults(house)[81], tmp_path / "borrado.zip"
+    referral = await closed(house, person)
+    order = ("--norm", "Constitución Nacional, art. 135", "--ordered-by", "Juez de prueba", "--order", "AI 8/2026")
+    erased = await run(siis, "erasure", "order", str(person.cedula), *order, "--ground", "court-order", "--yes")
+    assert erased.code == 0, erased.err
     ended = await run(siis, "audit", "bundle", referral, "--out", target)
     assert ended.code == 0, ended.err
     with zipfile.ZipFile(io.BytesIO(target.read_bytes())) as archive:
@@ -346,17 +346,3 @@ async def test_a_referral_whose_details_were_erased_still_has_its_bundle(
     assert re.search(r"Los detalles de \d+ de \d+ entradas fueron borrados", page)
     assert "Unidad Técnica" not in page
     assert bare("verify.py", "bundle", target, folder=tmp_path).code == 0
-
-
-def erase(house: House, referral: str) -> None:
-    """Destroy the key of the person a referral is about, as erasure does."""
-    server = embedded.start(house.settings.data_dir)
-    with psycopg.connect(server.url(embedded.SUPERUSER)) as connection:
-        connection.execute(
-            """
-            UPDATE audit.subject_key SET wrapped_key = NULL, erased_at = now() WHERE pseudonym = (
-                SELECT DISTINCT pseudonym FROM audit.entry WHERE terms @> ARRAY[%s] AND pseudonym IS NOT NULL
-            )
-            """,
-            (term("referral", referral),),
-        )
