@@ -12,6 +12,7 @@ from sqlalchemy import JSON, ClauseElement, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from audit.connection import driver_of
 from gateway import embedded
 from gateway.settings import Settings
 
@@ -56,10 +57,7 @@ class Database:
 
 async def driver_connection(connection: AsyncConnection) -> psycopg.AsyncConnection[tuple[object, ...]]:
     """Return psycopg's connection under an SQLAlchemy one, for COPY and for jobs deferred in the same transaction."""
-    # Asked of SQLAlchemy's own call it would cost a greenlet, half as much as a statement.
-    driver = connection.sync_connection.connection.driver_connection if connection.sync_connection else None
-    assert isinstance(driver, psycopg.AsyncConnection)
-    return driver
+    return await driver_of(connection)
 
 
 class Prepared:

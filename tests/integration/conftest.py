@@ -1,4 +1,4 @@
-"""The office of requests, erasures and reports: a database of its own for each module, opened for each test."""
+"""The office of requests and the desk of referrals: a database of its own for each module that asks for one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from referral_desk import Desk, open_desk, prepare
 from rights_office import Office, open_office
 
 from gateway import embedded
@@ -37,3 +38,18 @@ async def owner(settings: Settings) -> AsyncIterator[Database]:
     database = Database(owner_url(settings), pool_size=3)
     yield database
     await database.close()
+
+
+@pytest.fixture(scope="module")
+def prepared(folders: Callable[[str], Path]) -> Iterator[Settings]:
+    """A database with the demonstration's contents and nobody in it, for tests of referrals."""
+    chosen = load_settings(data_dir=folders("referrals") / "data")
+    prepare(chosen)
+    yield chosen
+    embedded.stop(chosen.data_dir)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(prepared: Settings) -> AsyncIterator[Desk]:
+    async with open_desk(prepared) as opened:
+        yield opened

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from referral_desk import Desk, open_desk, prepare
+from referral_desk import Desk
 
 from audit.search import recent
-from gateway import embedded, errors
+from gateway import errors
 from gateway.referrals import moves, states
 from gateway.referrals.models import ReferralEvent
-from gateway.settings import Settings, load_settings
 from gateway.vault import load_epochs
 from schemas.codes import code_list
 
@@ -27,20 +23,6 @@ PARTY = {event: spec["actor"] for event, spec in code_list("referral-events").it
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 # Of these the gateway itself is the door: nobody reports them.
 OURS = frozenset({"send"})
-
-
-@pytest.fixture(scope="module")
-def prepared(folders: Callable[[str], Path]) -> Iterator[Settings]:
-    chosen = load_settings(data_dir=folders("moves") / "data")
-    prepare(chosen)
-    yield chosen
-    embedded.stop(chosen.data_dir)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def desk(prepared: Settings) -> AsyncIterator[Desk]:
-    async with open_desk(prepared) as opened:
-        yield opened
 
 
 def replayed(happened: list[ReferralEvent]) -> dict[str, Any]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
-from referral_desk import ROOM, SMALL, Desk, caller, command, open_desk, prepare
+from referral_desk import ROOM, SMALL, Desk, caller, command
 from sqlalchemy import select
 
 from audit.models import LoggedEntry
 from audit.search import recent
 from consent import people as protection
-from gateway import embedded, errors
+from gateway import errors
 from gateway.catalogue import service as catalogue
 from gateway.clock import local_day
 from gateway.commands import Done
@@ -24,24 +21,9 @@ from gateway.events.tables import event
 from gateway.referrals import store
 from gateway.referrals.models import Step
 from gateway.registry.merging import Finding, merge
-from gateway.settings import Settings, load_settings
 from gateway.vault import load_epochs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def prepared(folders: Callable[[str], Path]) -> Iterator[Settings]:
-    chosen = load_settings(data_dir=folders("parties") / "data")
-    prepare(chosen)
-    yield chosen
-    embedded.stop(chosen.data_dir)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def desk(prepared: Settings) -> AsyncIterator[Desk]:
-    async with open_desk(prepared) as opened:
-        yield opened
 
 
 async def newest(desk: Desk, kind: str) -> LoggedEntry:

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
-from referral_desk import START, Desk, caller, command, open_desk, prepare
+from referral_desk import START, Desk, caller, command
 
 from adapters.models import Provenance, Taken
-from gateway import embedded
 from gateway.delivery.queue import Job
 from gateway.referrals.models import NewReferral
-from gateway.settings import Settings, load_settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def prepared(folders: Callable[[str], Path]) -> Iterator[Settings]:
-    chosen = load_settings(data_dir=folders("twins") / "data")
-    prepare(chosen)
-    yield chosen
-    embedded.stop(chosen.data_dir)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def desk(prepared: Settings) -> AsyncIterator[Desk]:
-    async with open_desk(prepared) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("additional", [False, True])
